@@ -1,0 +1,76 @@
+"""What every encoder is: text and pictures in, unit rows of one space out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from clipsearch.types import Pixels, Vectors
+
+Prepared = NDArray[Any]  # one picture as the image tower takes it; its shape is the encoder's own
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderSpec:
+    """Which encoder: a family of `ENCODERS` and a name inside it, as `family:name` in text.
+
+    `str(spec)` is what `--model` takes and what the index's manifest keeps.
+    """
+
+    family: str
+    name: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.family}:{self.name}" if self.name else self.family
+
+
+class Encoder(Protocol):
+    """Text and pictures to vectors of one space. Loading is lazy: a tower loads when first used.
+
+    Safe to call from several threads. Rows come in the order of the input.
+    """
+
+    @property
+    def spec(self) -> EncoderSpec:
+        """What to pass to `load_encoder` to get this encoder again."""
+        ...
+
+    @property
+    def dim(self) -> int:
+        """Length of a vector."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Name, hash of the weights and pre-processing; equal means equal vectors."""
+        ...
+
+    @property
+    def supports_text(self) -> bool:
+        """Whether `encode_text` works."""
+        ...
+
+    @property
+    def supports_images(self) -> bool:
+        """Whether `prepare` and `encode_images` work."""
+        ...
+
+    @property
+    def short_side(self) -> int:
+        """Pixels that a picture's shorter side must keep for `prepare` to lose nothing."""
+        ...
+
+    def encode_text(self, texts: Sequence[str]) -> Vectors:
+        """(len(texts), dim) float32 unit rows. Raises EncoderError if text is not supported."""
+        ...
+
+    def prepare(self, pixels: Pixels) -> Prepared:
+        """Resize, crop and scale one picture. Cheap to keep, safe in any thread."""
+        ...
+
+    def encode_images(self, prepared: Sequence[Prepared]) -> Vectors:
+        """(len(prepared), dim) float32 unit rows of pictures that `prepare` made."""
+        ...

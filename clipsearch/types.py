@@ -1,0 +1,145 @@
+"""The values that the layers hand to each other: frozen, checked on creation, no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipsearch.errors import UsageError
+
+MediaKind = Literal["image", "video"]
+UnitKind = Literal["image", "frame", "video"]
+MEDIA_KINDS: tuple[MediaKind, ...] = get_args(MediaKind)
+UNIT_KINDS: tuple[UnitKind, ...] = get_args(UnitKind)
+
+Pixels = NDArray[np.uint8]  # (height, width, 3) RGB
+Vectors = NDArray[np.float32]  # (n, dim)
+
+UNIT_NORM_TOLERANCE = 1e-3  # fp16 storage moves the norm of a 512-d unit row by at most 2e-4
+
+
+@dataclass(frozen=True, slots=True)
+class FoundFile:
+    """A file on disk that looks like media: `root / relative`, as discovered."""
+
+    root: Path
+    relative: str  # POSIX form, never starting with "/" or ".."
+    kind: MediaKind
+    size_bytes: int
+    modified_ns: int
+
+    @property
+    def path(self) -> Path:
+        """Where the file is now."""
+        return self.root / self.relative
+
+
+@dataclass(frozen=True, slots=True)
+class MediaInfo:
+    """What decoding tells about a file: upright size in pixels, duration (None: a still)."""
+
+    width: int
+    height: int
+    duration_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """What gets one vector: an image, a frame, or a pooled window of a video.
+
+    Times are presentation seconds, half-open [start, end); None for images.
+    """
+
+    kind: UnitKind
+    start_seconds: float | None = None
+    end_seconds: float | None = None
+    frame_number: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in UNIT_KINDS:
+            raise UsageError(f"unit kind {self.kind!r}: use one of {', '.join(UNIT_KINDS)}")
+        timed = self.start_seconds is not None and self.end_seconds is not None
+        if timed == (self.kind == "image"):
+            raise UsageError(f"a unit of kind {self.kind} {'has no' if timed else 'needs'} times")
+        if timed and not 0 <= self.start_seconds <= self.end_seconds:  # type: ignore[operator]
+            raise UsageError(f"unit times [{self.start_seconds}, {self.end_seconds}) are not ordered")
+
+
+@dataclass(frozen=True, slots=True)
+class MediaStream:
+    """One opened file: its facts, and its units with their pixels, decoded as they are asked for.
+
+    Iterating raises MediaError when the file turns out to be damaged.
+    """
+
+    info: MediaInfo
+    units: Iterator[tuple[Unit, Pixels]]
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingBatch:
+    """Vectors with the units they stand for: (n, dim) float32 unit rows, one unit a row.
+
+    Raises UsageError for NaN, another dtype or shape, rows that are not of unit length, or a
+    number of units that differs from the number of rows. FAISS would take all of these in silence.
+    """
+
+    vectors: Vectors
+    units: tuple[Unit, ...]
+
+    def __post_init__(self) -> None:
+        check_unit_rows(self.vectors)
+        if len(self.units) != len(self.vectors):
+            raise UsageError(f"{len(self.units)} units for {len(self.vectors)} vectors")
+
+
+def check_unit_rows(vectors: Vectors) -> None:
+    """Raise UsageError unless `vectors` is (n, dim) float32 with finite rows of unit length."""
+    if vectors.ndim != 2 or vectors.dtype != np.float32:
+        raise UsageError(
+            f"vectors of shape {vectors.shape} and type {vectors.dtype}: need (n, dim) float32"
+        )
+    norms = np.linalg.norm(vectors, axis=1)
+    bad = np.flatnonzero(~(np.abs(norms - 1.0) <= UNIT_NORM_TOLERANCE))  # NaN is bad too
+    if bad.size:
+        raise UsageError(
+            f"row {bad[0]} of {len(vectors)} has norm {norms[bad[0]]:.4g}: need unit rows"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One result. Times in presentation seconds, None for images; `moment` is the best frame."""
+
+    path: Path
+    kind: UnitKind
+    score: float  # cosine, -1..1
+    start: float | None = None
+    end: float | None = None
+    moment: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A file that could not be indexed, and why."""
+
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class IngestReport:
+    """What one indexing run did, in files; `failures` lists the ones that were skipped."""
+
+    added: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    moved: int = 0
+    removed: int = 0
+    failures: tuple[Failure, ...] = ()
+    warnings: tuple[str, ...] = ()
