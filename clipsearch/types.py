@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -67,7 +67,9 @@ class Unit:
         if timed == (self.kind == "image"):
             raise UsageError(f"a unit of kind {self.kind} {'has no' if timed else 'needs'} times")
         if timed and not 0 <= self.start_seconds <= self.end_seconds:  # type: ignore[operator]
-            raise UsageError(f"unit times [{self.start_seconds}, {self.end_seconds}) are not ordered")
+            raise UsageError(
+                f"unit times [{self.start_seconds}, {self.end_seconds}) are not ordered"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,3 +145,48 @@ class IngestReport:
     removed: int = 0
     failures: tuple[Failure, ...] = ()
     warnings: tuple[str, ...] = ()
+
+    def with_failures(self, earlier: Sequence[Failure]) -> IngestReport:
+        """The same report with failures that came before the run."""
+        return replace(self, failures=(*earlier, *self.failures))
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedMedia:
+    """A file with everything the store keeps of it: facts, content hash, vectors and units."""
+
+    file: FoundFile
+    content_hash: str
+    info: MediaInfo
+    batch: EmbeddingBatch
+
+
+@dataclass(frozen=True, slots=True)
+class StoredMedia:
+    """A file as the catalog knows it: `state` is "ready", or "failed" with an `error`."""
+
+    id: int
+    root: Path
+    relative: str
+    kind: MediaKind
+    size_bytes: int
+    modified_ns: int
+    content_hash: str
+    info: MediaInfo | None
+    state: Literal["ready", "failed"]
+    error: str | None = None
+
+    @property
+    def path(self) -> Path:
+        """Where the file was when it was last seen."""
+        return self.root / self.relative
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredUnit:
+    """A stored unit with its exact cosine to a query; `id` is never reused."""
+
+    score: float
+    id: int
+    media_id: int
+    unit: Unit

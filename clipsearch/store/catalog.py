@@ -1,0 +1,402 @@
+"""The catalog: which files, segments and rows there are. All SQL lives here.
+
+SQLite inside the index by default, another database by URL. Returns our own types, never rows or
+sessions. Every writing method is one transaction.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Engine, RowMapping
+
+from clipsearch.store import schema
+from clipsearch.store.database import translated_errors
+from clipsearch.types import FoundFile, MediaInfo, StoredMedia, UnitKind
+
+T = TypeVar("T")
+
+IN_LIMIT = 500  # values in one IN (...): below every database's limit
+
+
+@dataclass(frozen=True, slots=True)
+class RowRange:
+    """Neighbouring rows of one media and unit kind inside a segment."""
+
+    media_id: int
+    kind: UnitKind
+    segment_id: int
+    first_row: int
+    row_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentEntry:
+    """A published segment, and the (first, count) ranges of its rows that are dead."""
+
+    id: int
+    name: str
+    row_count: int
+    dead: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NewMedia:
+    """A file to enter. `error` set: it failed. `ranges`: kind → (first, count) in the segment."""
+
+    id: int
+    file: FoundFile
+    content_hash: str
+    info: MediaInfo | None
+    error: str | None
+    ranges: Mapping[UnitKind, tuple[int, int]]
+
+
+class Catalog:
+    """One index's tables. Safe to share between threads."""
+
+    def __init__(self, engine: Engine, index_folder: Path) -> None:
+        self._engine = engine
+        self._folder = index_folder
+
+    def close(self) -> None:
+        """Release every connection."""
+        self._engine.dispose()
+
+    # Reading
+
+    def setting(self, key: str, default: str) -> str:
+        """The value kept under `key`."""
+        with self._reading() as db:
+            return _setting(db, key, default)
+
+    def generation(self) -> int:
+        """Grows with every change that a reader could see."""
+        return int(self.setting("generation", "0"))
+
+    def segments(self) -> list[SegmentEntry]:
+        """The published segments, oldest first, as one consistent snapshot."""
+        with self._reading() as db:
+            dead: dict[int, list[tuple[int, int]]] = {}
+            for row in db.execute(sa.select(schema.dead_ranges)).mappings():
+                dead.setdefault(row["segment_id"], []).append((row["first_row"], row["row_count"]))
+            rows = db.execute(sa.select(schema.segments).order_by(schema.segments.c.id)).mappings()
+            return [
+                SegmentEntry(r["id"], r["name"], r["row_count"], tuple(dead.get(r["id"], ())))
+                for r in rows
+            ]
+
+    def media(self, ids: Iterable[int]) -> dict[int, StoredMedia]:
+        """The files of those ids that still exist in the catalog."""
+        found: dict[int, StoredMedia] = {}
+        with self._reading() as db:
+            roots = self._roots(db)
+            for chunk in _chunks(sorted(set(ids))):
+                query = sa.select(schema.media).where(schema.media.c.id.in_(chunk))
+                for row in db.execute(query).mappings():
+                    found[row["id"]] = _stored(row, roots)
+        return found
+
+    def all_media(self, root: Path | None = None) -> Iterator[StoredMedia]:
+        """Every file, or those of one root, in order of root and path."""
+        query = sa.select(schema.media).order_by(schema.media.c.root_id, schema.media.c.path)
+        with self._reading() as db:
+            roots = self._roots(db)
+            if root is not None:
+                ids = [id_ for id_, path in roots.items() if path == root]
+                query = query.where(schema.media.c.root_id.in_(ids))
+            for row in db.execute(query).mappings():
+                yield _stored(row, roots)
+
+    def media_at(self, files: Sequence[FoundFile]) -> dict[tuple[Path, str], StoredMedia]:
+        """What is known under the paths of `files`, by (root, relative path)."""
+        found: dict[tuple[Path, str], StoredMedia] = {}
+        by_root: dict[Path, list[str]] = {}
+        for file in files:
+            by_root.setdefault(file.root, []).append(file.relative)
+        with self._reading() as db:
+            roots = self._roots(db)
+            ids = {path: id_ for id_, path in roots.items()}
+            for root, paths in by_root.items():
+                mine = schema.media.c.root_id == ids.get(root)
+                for chunk in _chunks(paths):
+                    query = sa.select(schema.media).where(mine, schema.media.c.path.in_(chunk))
+                    for row in db.execute(query).mappings():
+                        found[root, row["path"]] = _stored(row, roots)
+        return found
+
+    def media_with_hash(self, content_hash: str) -> list[StoredMedia]:
+        """Every indexed file of that content."""
+        query = sa.select(schema.media).where(
+            schema.media.c.content_hash == content_hash, schema.media.c.state == "ready"
+        )
+        with self._reading() as db:
+            roots = self._roots(db)
+            return [_stored(row, roots) for row in db.execute(query).mappings()]
+
+    def roots(self) -> list[Path]:
+        """The media roots, where they are now."""
+        with self._reading() as db:
+            return list(self._roots(db).values())
+
+    def counts(self) -> dict[str, int]:
+        """Files by kind (`image`, `video`), and `failed` ones."""
+        column = sa.case(
+            (schema.media.c.state == "failed", "failed"), else_=schema.media.c.kind
+        ).label("what")
+        with self._reading() as db:
+            query = sa.select(column, sa.func.count()).group_by(column)
+            return {row[0]: row[1] for row in db.execute(query)}
+
+    def ranges(
+        self, *, media_id: int | None = None, segment_ids: Sequence[int] = ()
+    ) -> list[RowRange]:
+        """Live row ranges of one media or of some segments, by segment and row."""
+        table = schema.ranges
+        query = sa.select(table).order_by(table.c.segment_id, table.c.first_row)
+        if media_id is not None:
+            query = query.where(table.c.media_id == media_id)
+        else:
+            query = query.where(table.c.segment_id.in_(segment_ids))
+        with self._reading() as db:
+            return [RowRange(**row) for row in db.execute(query).mappings()]
+
+    def ids_for(self, files: Sequence[FoundFile]) -> tuple[list[int], int]:
+        """A media id for each file, its own where it has one; and the next unit id.
+
+        New ids count as given once an entry with them is written; only the one writer asks.
+        """
+        table = schema.media
+        with self._reading() as db:
+            roots = {path: id_ for id_, path in self._roots(db).items()}
+            next_id = int(_setting(db, "next_media_id", "1"))
+            ids = []
+            for file in files:
+                key = (table.c.root_id == roots.get(file.root)) & (table.c.path == file.relative)
+                known = db.execute(sa.select(table.c.id).where(key)).scalar()
+                if known is None:
+                    known, next_id = next_id, next_id + 1
+                ids.append(int(known))
+            return ids, int(_setting(db, "next_unit_id", "1"))
+
+    # Writing: only by the holder of the index's lock
+
+    def add_segment(self, name: str, row_count: int, media: Sequence[NewMedia]) -> None:
+        """Publish a segment with its media, replacing older entries of the same files."""
+        with self._writing() as db:
+            segment_id = _insert_segment(db, name, row_count)
+            for new in media:
+                self._put_media(db, new)
+                rows = [
+                    {
+                        "media_id": new.id,
+                        "kind": kind,
+                        "segment_id": segment_id,
+                        "first_row": first,
+                        "row_count": count,
+                    }
+                    for kind, (first, count) in new.ranges.items()
+                ]
+                db.execute(sa.insert(schema.ranges), rows)
+            _add_to_setting(db, "next_unit_id", row_count, start=1)
+
+    def put_failure(self, failed: NewMedia) -> None:
+        """Enter a file that could not be read, so that it is not decoded again unchanged."""
+        with self._writing() as db:
+            self._put_media(db, failed)
+
+    def replace_segments(
+        self, old_ids: Sequence[int], name: str, row_count: int, moved: Mapping[RowRange, int]
+    ) -> None:
+        """Publish a merged segment: `moved` gives each live range its new first row."""
+        with self._writing() as db:
+            segment_id = _insert_segment(db, name, row_count) if row_count else None
+            for old, first_row in moved.items():
+                key = (schema.ranges.c.media_id == old.media_id) & (
+                    schema.ranges.c.kind == old.kind
+                )
+                values = {"segment_id": segment_id, "first_row": first_row}
+                db.execute(sa.update(schema.ranges).where(key).values(values))
+            dead = schema.dead_ranges.c.segment_id.in_(old_ids)
+            db.execute(sa.delete(schema.dead_ranges).where(dead))
+            db.execute(sa.delete(schema.segments).where(schema.segments.c.id.in_(old_ids)))
+
+    def move_media(self, media_id: int, file: FoundFile) -> None:
+        """The same content at another place, or with another time: vectors are kept."""
+        with self._writing() as db:
+            root_id = self._root_id(db, file.root)
+            there = (schema.media.c.root_id == root_id) & (schema.media.c.path == file.relative)
+            for row in db.execute(sa.select(schema.media.c.id).where(there)):
+                if row.id != media_id:
+                    _remove_media(db, [row.id])
+            values = {
+                "root_id": root_id,
+                "path": file.relative,
+                "size_bytes": file.size_bytes,
+                "modified_ns": file.modified_ns,
+            }
+            db.execute(sa.update(schema.media).where(schema.media.c.id == media_id).values(values))
+
+    def remove_media(self, ids: Sequence[int]) -> None:
+        """Forget files; their rows become dead."""
+        with self._writing() as db:
+            for chunk in _chunks(ids):
+                _remove_media(db, chunk)
+
+    def add_root(self, root: Path) -> None:
+        """Enter a media root. Roots below it become part of it; their files keep their ids."""
+        with self._writing() as db:
+            root_id = self._root_id(db, root)
+            for inner_id, inner in self._roots(db).items():
+                if inner_id == root_id or not inner.is_relative_to(root):
+                    continue
+                prefix = inner.relative_to(root).as_posix() + "/"
+                table = schema.media
+                db.execute(
+                    sa.update(table)
+                    .where(table.c.root_id == inner_id)
+                    .values(root_id=root_id, path=sa.literal(prefix) + table.c.path)
+                )
+                db.execute(sa.delete(schema.roots).where(schema.roots.c.id == inner_id))
+
+    def set_setting(self, key: str, value: str) -> None:
+        """Keep `value` under `key`."""
+        with self._writing() as db:
+            _set_setting(db, key, value)
+
+    # Inside
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        with translated_errors(self._engine), self._engine.connect() as db:
+            yield db
+
+    @contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        with translated_errors(self._engine), self._engine.begin() as db:
+            _add_to_setting(db, "generation", 1, start=0)
+            yield db
+
+    def _roots(self, db: Connection) -> dict[int, Path]:
+        return {
+            row.id: self._locate(row.path, row.path_from_index)
+            for row in db.execute(sa.select(schema.roots).order_by(schema.roots.c.id))
+        }
+
+    def _locate(self, path: str, path_from_index: str | None) -> Path:
+        """A root as recorded, or beside the index when both were moved together."""
+        recorded = Path(path)
+        if path_from_index is not None and not recorded.exists():
+            beside = Path(os.path.normpath(self._folder / path_from_index))
+            if beside.exists():
+                return beside
+        return recorded
+
+    def _root_id(self, db: Connection, root: Path) -> int:
+        for id_, path in self._roots(db).items():
+            if path == root:
+                return id_
+        values = {
+            "path": str(root),
+            "path_from_index": Path(os.path.relpath(root, self._folder)).as_posix(),
+        }
+        result = db.execute(sa.insert(schema.roots).values(values))
+        return _new_id(result)
+
+    def _put_media(self, db: Connection, new: NewMedia) -> None:
+        table, file, info = schema.media, new.file, new.info
+        values = {
+            "root_id": self._root_id(db, file.root),
+            "path": file.relative,
+            "kind": file.kind,
+            "size_bytes": file.size_bytes,
+            "modified_ns": file.modified_ns,
+            "content_hash": new.content_hash,
+            "duration_seconds": info.duration_seconds if info else None,
+            "width": info.width if info else None,
+            "height": info.height if info else None,
+            "state": "failed" if new.error else "ready",
+            "error": new.error,
+        }
+        _kill_ranges(db, [new.id])
+        mine = table.c.id == new.id
+        if db.execute(sa.update(table).where(mine).values(values)).rowcount == 0:
+            db.execute(sa.insert(table).values(id=new.id, **values))
+            next_id = max(new.id + 1, int(_setting(db, "next_media_id", "1")))
+            _set_setting(db, "next_media_id", str(next_id))
+
+
+def _stored(row: RowMapping, roots: Mapping[int, Path]) -> StoredMedia:
+    info = None
+    if row["width"] is not None:
+        info = MediaInfo(row["width"], row["height"], row["duration_seconds"])
+    return StoredMedia(
+        id=row["id"],
+        root=roots[row["root_id"]],
+        relative=row["path"],
+        kind=row["kind"],
+        size_bytes=row["size_bytes"],
+        modified_ns=row["modified_ns"],
+        content_hash=row["content_hash"],
+        info=info,
+        state=row["state"],
+        error=row["error"],
+    )
+
+
+def _insert_segment(db: Connection, name: str, row_count: int) -> int:
+    return _new_id(
+        db.execute(sa.insert(schema.segments).values({"name": name, "row_count": row_count}))
+    )
+
+
+def _new_id(result: sa.CursorResult[Any]) -> int:
+    key = result.inserted_primary_key
+    assert key is not None, "an INSERT of one row returns its key"
+    return int(key[0])
+
+
+def _kill_ranges(db: Connection, media_ids: Sequence[int]) -> None:
+    table = schema.ranges
+    mine = table.c.media_id.in_(media_ids)
+    dead = [
+        dict(row)
+        for row in db.execute(
+            sa.select(table.c.segment_id, table.c.first_row, table.c.row_count).where(mine)
+        ).mappings()
+    ]
+    if dead:
+        db.execute(sa.insert(schema.dead_ranges), dead)
+        db.execute(sa.delete(table).where(mine))
+
+
+def _remove_media(db: Connection, ids: Sequence[int]) -> None:
+    _kill_ranges(db, ids)
+    db.execute(sa.delete(schema.media).where(schema.media.c.id.in_(ids)))
+
+
+def _setting(db: Connection, key: str, default: str) -> str:
+    query = sa.select(schema.settings.c.value).where(schema.settings.c.key == key)
+    value = db.execute(query).scalar()
+    return default if value is None else str(value)
+
+
+def _set_setting(db: Connection, key: str, value: str) -> None:
+    mine = schema.settings.c.key == key
+    if db.execute(sa.update(schema.settings).where(mine).values(value=value)).rowcount == 0:
+        db.execute(sa.insert(schema.settings).values(key=key, value=value))
+
+
+def _add_to_setting(db: Connection, key: str, amount: int, *, start: int) -> None:
+    _set_setting(db, key, str(int(_setting(db, key, str(start))) + amount))
+
+
+def _chunks(values: Sequence[T]) -> Iterator[Sequence[T]]:
+    for first in range(0, len(values), IN_LIMIT):
+        yield values[first : first + IN_LIMIT]
