@@ -1,0 +1,6 @@
+"""Files to stored vectors: discover, read, encode, publish."""
+
+from clipsearch.ingest.run import Ingest, IngestSpec, Progress
+from clipsearch.ingest.scopes import Scope, scopes_of
+
+__all__ = ["Ingest", "IngestSpec", "Progress", "Scope", "scopes_of"]

@@ -1,0 +1,1 @@
+"""Words and pictures to ranked hits."""

@@ -1,0 +1,344 @@
+"""`Index`: one encoder and one store, as a library offers them."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, cast
+
+from clipsearch.encoders import load_encoder, parse_spec, resolve_auto
+from clipsearch.encoders.base import Encoder, EncoderSpec
+from clipsearch.errors import EncoderError, UsageError
+from clipsearch.ingest import Ingest, IngestSpec, Progress, scopes_of
+from clipsearch.media import ReadSpec, SamplingSpec
+from clipsearch.media.discover import WalkSpec
+from clipsearch.media.sampling import WINDOW_SECONDS
+from clipsearch.media.spec import MAX_IMAGE_MEGAPIXELS
+from clipsearch.search.retrieve import DEFAULT_KINDS, MERGE_GAP_SECONDS, SearchSpec, retrieve
+from clipsearch.store.manifest import Manifest
+from clipsearch.store.recipes import get_recipe
+from clipsearch.store.store import Store
+from clipsearch.types import Failure, Hit, IngestReport, StoredMedia, UnitKind
+from clipsearch.version import VERSION
+
+AUTO = "auto"
+WINDOW_KEY = "window_seconds"  # kept beside the sampling in the manifest
+
+
+def _ignore(*_: object) -> None:
+    """The listener that does not listen."""
+
+
+@dataclass(frozen=True, slots=True)
+class AddOptions:
+    """How `Index.add` looks for files and reads them.
+
+    sampling, window_seconds: fixed by the first `add` of an index, and then the same for all;
+        None takes what the index has, or one frame a second and windows of 30 seconds.
+    exclude_dirs: folder names to leave out, besides version control and thumbnails.
+    workers: reading threads; None takes one per core.
+    retry_failed: read files again that failed before and have not changed since.
+    wait: for another process that is writing; otherwise IndexLockedError.
+    """
+
+    sampling: SamplingSpec | None = None
+    window_seconds: float | None = None
+    exclude_dirs: tuple[str, ...] = ()
+    include_hidden: bool = False
+    batch_size: int = 32
+    max_image_megapixels: float = MAX_IMAGE_MEGAPIXELS
+    workers: int | None = None
+    retry_failed: bool = False
+    wait: bool = True
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise UsageError(f"batch size {self.batch_size}: use 1 or more")
+        if self.window_seconds is not None and not self.window_seconds > 0:
+            raise UsageError(f"windows of {self.window_seconds} seconds: use more than 0")
+        if self.workers is not None and self.workers < 1:
+            raise UsageError(f"{self.workers} workers: use 1 or more")
+
+
+@dataclass(frozen=True, slots=True)
+class AddListener:
+    """What `Index.add` tells while it runs, from the calling thread.
+
+    count_files: walk the folders once more beforehand, so that `on_progress` knows the total.
+    """
+
+    on_failure: Callable[[Failure], None] = _ignore
+    on_progress: Callable[[Progress], None] = _ignore
+    on_wait: Callable[[], None] = _ignore
+    count_files: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class IndexStatus:
+    """What an index holds: files by kind, rows and segments, and how it was built."""
+
+    path: Path
+    model: str
+    fingerprint: str
+    dim: int
+    recipe: str
+    sampling: dict[str, Any]
+    roots: tuple[Path, ...]
+    images: int
+    videos: int
+    failed: int
+    rows: int
+    dead_rows: int
+    segments: int
+    bytes_on_disk: int
+
+
+class Index:
+    """An index on disk, open for searching and adding. A context manager.
+
+    Searching is safe from several threads. Adding takes the index's lock, which a second process
+    waits for.
+    """
+
+    def __init__(self, store: Store, *, device: str = AUTO, encoder: Encoder | None = None) -> None:
+        self._store = store
+        self._device = device
+        self._encoder = encoder
+        self._guard = threading.Lock()
+
+    @classmethod
+    def create(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        model: str = AUTO,
+        recipe: str = "flat",
+        catalog: str | None = None,
+        device: str = AUTO,
+        offline: bool = False,
+        on_notice: Callable[[str], None] = _ignore,
+    ) -> Self:
+        """A new empty index in the folder `path`.
+
+        model: "builtin", an open_clip name such as "ViT-B-32/laion2b_s34b_b79k", or "auto":
+            CLIP if its weights are at hand or the model hub answers, else builtin, which
+            `on_notice` is told. The choice is recorded and never changes.
+        offline: "auto" asks no hub and takes CLIP only from the local cache.
+        recipe: how vectors are stored and searched, a name of `RECIPES`.
+        catalog: a database URL; None keeps an SQLite file inside the index.
+
+        Raises EncoderError, IndexExistsError, or UsageError for a folder with other content.
+        """
+        chosen = _resolve(model, offline, on_notice)
+        index_recipe = get_recipe(recipe)
+        encoder = load_encoder(chosen, device=device)
+        manifest = Manifest(
+            encoder=str(chosen),
+            fingerprint=encoder.fingerprint,
+            dim=encoder.dim,
+            recipe=index_recipe,
+            sampling={},
+            catalog=catalog,
+            written_by=VERSION,
+        )
+        store = Store.create(Path(os.path.abspath(path)), manifest)  # noqa: PTH100
+        return cls(store, device=device, encoder=encoder)
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], *, device: str = AUTO) -> Self:
+        """An existing index; its encoder loads when it is first needed.
+
+        Raises IndexMissingError or IndexDamagedError.
+        """
+        return cls(Store.open(Path(os.path.abspath(path))), device=device)  # noqa: PTH100
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release files and connections."""
+        self._store.close()
+
+    @property
+    def path(self) -> Path:
+        """The index's folder."""
+        return self._store.folder
+
+    @property
+    def encoder(self) -> Encoder:
+        """The encoder the index was built with.
+
+        Raises EncoderError when it cannot be loaded here or gives other vectors than then.
+        """
+        with self._guard:
+            if self._encoder is None:
+                manifest = self._store.manifest
+                encoder = load_encoder(parse_spec(manifest.encoder), device=self._device)
+                if encoder.fingerprint != manifest.fingerprint:
+                    raise EncoderError(
+                        f"{self.path} was built with {manifest.fingerprint}, but "
+                        f"{manifest.encoder} is {encoder.fingerprint} here: install the weights "
+                        "it was built with, or build a new index"
+                    )
+                self._encoder = encoder
+            return self._encoder
+
+    def require_model(self, model: str) -> None:
+        """Raise EncoderError unless the index was built with `model` ("auto" is always right)."""
+        built = self._store.manifest.encoder
+        if model != AUTO and str(parse_spec(model)) != built:
+            raise EncoderError(
+                f"{self.path} was built with the model {built}, not {model}: leave out --model, "
+                "or build another index with --index"
+            )
+
+    def add(
+        self,
+        paths: Iterable[str | os.PathLike[str]],
+        *,
+        fps: float | None = None,
+        options: AddOptions | None = None,
+        listener: AddListener | None = None,
+    ) -> IngestReport:
+        """Bring the index up to date with files and folders.
+
+        New and changed files are encoded, moved ones keep their vectors, files that are gone from
+        these folders leave the index; a folder that is missing or holds no media removes nothing.
+        A file that cannot be read is reported and skipped. `fps` is short for a sampling of that
+        many frames a second. Raises UsageError for other sampling than the index has.
+        """
+        options, listener = options or AddOptions(), listener or AddListener()
+        found, missing = _split_missing(paths)
+        for failure in missing:
+            listener.on_failure(failure)
+        with self._store.writing(wait=options.wait, on_wait=listener.on_wait) as writer:
+            spec = self._ingest_spec(options, fps)
+            ingest = Ingest(
+                writer,
+                self.encoder,
+                spec,
+                on_failure=listener.on_failure,
+                on_progress=listener.on_progress,
+                count_files=listener.count_files,
+            )
+            report = ingest.run(scopes_of(found, self._store.catalog.roots()))
+        return report.with_failures(missing)
+
+    def search(
+        self,
+        query: str,
+        *,
+        top: int = 10,
+        kind: str | Iterable[str] | None = None,
+        min_score: float = -1.0,
+        merge_gap: float = MERGE_GAP_SECONDS,
+        exact: bool = False,
+    ) -> list[Hit]:
+        """The `top` best hits for words, best first.
+
+        kind: "image", "frame" (moments of videos) or "video" (whole videos), or several; None
+            looks for images and moments.
+        min_score: the least cosine. merge_gap: frames of a video at most that many seconds apart
+            are one hit. exact: scan everything instead of probing the ANN index.
+
+        Raises UsageError, or EncoderError when the encoder takes no text.
+        """
+        if not query.strip():
+            raise UsageError("the query is empty: say in words what to look for")
+        kinds = DEFAULT_KINDS if kind is None else (kind,) if isinstance(kind, str) else kind
+        chosen = cast(tuple[UnitKind, ...], tuple(kinds))  # SearchSpec checks that it is true
+        spec = SearchSpec(top, chosen, min_score, merge_gap, exact)
+        return retrieve(self._store, self.encoder.encode_text([query]), spec)
+
+    def media(self) -> Iterator[StoredMedia]:
+        """Every file that the index knows, by root and path."""
+        return self._store.catalog.all_media()
+
+    def status(self) -> IndexStatus:
+        """Counts and settings."""
+        manifest, catalog = self._store.manifest, self._store.catalog
+        segments, counts = catalog.segments(), catalog.counts()
+        return IndexStatus(
+            path=self.path,
+            model=manifest.encoder,
+            fingerprint=manifest.fingerprint,
+            dim=manifest.dim,
+            recipe=manifest.recipe.name,
+            sampling=manifest.sampling,
+            roots=tuple(catalog.roots()),
+            images=counts.get("image", 0),
+            videos=counts.get("video", 0),
+            failed=counts.get("failed", 0),
+            rows=sum(entry.row_count for entry in segments),
+            dead_rows=sum(count for entry in segments for _, count in entry.dead),
+            segments=len(segments),
+            bytes_on_disk=sum(f.stat().st_size for f in self.path.rglob("*") if f.is_file()),
+        )
+
+    def _ingest_spec(self, options: AddOptions, fps: float | None) -> IngestSpec:
+        sampling, window_seconds = self._fix_sampling(options, fps)
+        return IngestSpec(
+            read=ReadSpec(self.encoder.short_side, options.max_image_megapixels, sampling),
+            window_seconds=window_seconds,
+            walk=WalkSpec(frozenset(options.exclude_dirs), options.include_hidden),
+            batch_size=options.batch_size,
+            workers=options.workers or os.cpu_count() or 1,
+            retry_failed=options.retry_failed,
+        )
+
+    def _fix_sampling(self, options: AddOptions, fps: float | None) -> tuple[SamplingSpec, float]:
+        """The index's sampling and window length, recorded by the first `add`."""
+        if fps is not None and options.sampling is not None:
+            raise UsageError("both fps and options.sampling are given: give one of them")
+        wanted = options.sampling if fps is None else SamplingSpec(fps=fps)
+        recorded = dict(self._store.manifest.sampling)
+        if not recorded:
+            sampling = wanted or SamplingSpec()
+            window_seconds = options.window_seconds or WINDOW_SECONDS
+            values = {**sampling.to_dict(), WINDOW_KEY: window_seconds}
+            self._store.update_manifest(sampling=values)
+            return sampling, window_seconds
+        window_seconds = float(recorded.pop(WINDOW_KEY))
+        sampling = SamplingSpec.from_dict(recorded)
+        if (wanted or sampling) != sampling:
+            raise UsageError(
+                f"{self.path} samples by {sampling}, not {wanted}: use another --index"
+            )
+        if (options.window_seconds or window_seconds) != window_seconds:
+            raise UsageError(
+                f"{self.path} has windows of {window_seconds:g} seconds, not "
+                f"{options.window_seconds:g}: use another --index"
+            )
+        return sampling, window_seconds
+
+
+def _resolve(model: str, offline: bool, on_notice: Callable[[str], None]) -> EncoderSpec:
+    if model != AUTO:
+        return parse_spec(model)
+    spec, notice = resolve_auto(offline=offline)
+    if notice is not None:
+        on_notice(notice)
+    return spec
+
+
+def _split_missing(paths: Iterable[str | os.PathLike[str]]) -> tuple[list[Path], list[Failure]]:
+    found, missing = [], []
+    for given in paths:
+        path = Path(given).expanduser().resolve()
+        if path.exists():
+            found.append(path)
+        else:
+            missing.append(Failure(path, "no such file or folder; nothing was removed"))
+    return found, missing

@@ -1,0 +1,268 @@
+"""discover → read → encode → publish, overlapped, with bounded memory; one bad file is data."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from clipsearch.encoders.base import Encoder, Prepared
+from clipsearch.errors import MediaError
+from clipsearch.ingest.batcher import Batcher, PartialMedia
+from clipsearch.ingest.changes import Candidate, Decider, Decision, candidates, gone
+from clipsearch.ingest.pooling import with_windows
+from clipsearch.ingest.readahead import read_ahead
+from clipsearch.ingest.scopes import Scope
+from clipsearch.media import ReadSpec, open_media
+from clipsearch.media.discover import Unreadable, WalkSpec, discover
+from clipsearch.store.writer import Writer
+from clipsearch.types import EncodedMedia, Failure, FoundFile, IngestReport, MediaInfo, Unit
+
+# A kill loses at most what was not published: a few seconds of work.
+PUBLISH_SECONDS = 3.0
+PUBLISH_ROWS = 8192
+CHUNK_UNITS = 8  # frames handed over at once by a reader
+
+Event = Decision | MediaInfo | list[tuple[Unit, Prepared]]
+
+
+@dataclass(frozen=True, slots=True)
+class IngestSpec:
+    """How to ingest: what to read of each file and how much at once."""
+
+    read: ReadSpec
+    window_seconds: float
+    walk: WalkSpec = field(default_factory=WalkSpec)
+    batch_size: int = 32
+    workers: int = 2
+    retry_failed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run is: files done, files there are if they were counted, units read."""
+
+    done: int
+    total: int | None
+    units: int
+
+
+class Ingest:
+    """One indexing run: `run` once, under the store's lock."""
+
+    def __init__(
+        self,
+        writer: Writer,
+        encoder: Encoder,
+        spec: IngestSpec,
+        *,
+        on_failure: Callable[[Failure], None],
+        on_progress: Callable[[Progress], None],
+        count_files: bool = False,
+    ) -> None:
+        self._writer, self._encoder, self._spec = writer, encoder, spec
+        self._on_failure, self._on_progress = on_failure, on_progress
+        self._count_files = count_files
+        self._decider = Decider(writer.catalog)
+        self._batcher = Batcher(encoder, spec.batch_size)
+        self._ready: list[EncodedMedia] = []
+        self._ready_rows = 0
+        self._published_at = time.monotonic()
+        self._seen: set[int] = set()
+        self._counts = dict.fromkeys(("added", "updated", "unchanged", "moved", "removed"), 0)
+        self._failures: list[Failure] = []
+        self._warnings: list[str] = []
+        self._found = self._done = self._units = 0
+        self._total: int | None = None
+
+    def run(self, scopes: Sequence[Scope]) -> IngestReport:
+        """Bring the index up to date with the files in `scopes`.
+
+        Publishes every few seconds, and what is complete when it is interrupted.
+        """
+        if self._count_files:
+            walks = (self._discover(scope, on_unreadable=lambda *_: None) for scope in scopes)
+            self._total = sum(1 for walk in walks for _ in walk)
+        try:
+            for scope in scopes:
+                self._run_scope(scope)
+        finally:
+            self._publish()
+        self._writer.maintain()
+        return IngestReport(
+            **self._counts, failures=tuple(self._failures), warnings=tuple(self._warnings)
+        )
+
+    def _run_scope(self, scope: Scope) -> None:
+        self._writer.catalog.add_root(scope.root)
+        unreadable: list[str] = []
+
+        def on_unreadable(relative: str, reason: str) -> None:
+            unreadable.append(relative)
+            self._fail(scope.root / relative, reason)
+
+        files = self._discover(scope, on_unreadable)
+        before = self._found
+        reading = read_ahead(self._to_read(files), self._read, workers=self._spec.workers)
+        with closing(reading):
+            for candidate, events in reading:
+                self._take(candidate, events)
+                self._hand_over()
+                self._tell(done=1)
+        self._batcher.flush()
+        self._hand_over()
+        self._publish()
+        found_any = self._found > before
+        self._remove_gone(scope, unreadable, found_any=found_any)
+
+    def _to_read(self, files: Iterator[FoundFile]) -> Iterator[Candidate]:
+        """The files that must be opened; the others are counted on the way."""
+        for candidate in candidates(files, self._writer.catalog):
+            self._found += 1
+            known = candidate.known
+            if known is not None:
+                self._seen.add(known.id)
+            if known is None or not candidate.untouched:
+                yield candidate
+            elif known.state == "failed":
+                if self._spec.retry_failed:
+                    yield candidate
+                else:
+                    self._fail(candidate.file.path, known.error or "failed before")
+                    self._tell(done=1)
+            else:
+                self._counts["unchanged"] += 1
+                self._tell(done=1)
+
+    def _read(self, candidate: Candidate) -> Iterator[Event]:
+        """In a reader's thread: decide, and if need be decode and prepare."""
+        decision = self._decider.decide(candidate)
+        retry = self._spec.retry_failed and decision.media and decision.media.state == "failed"
+        if retry:
+            decision = Decision("read", decision.content_hash)
+        yield decision
+        if decision.action != "read":
+            return
+        stream = open_media(candidate.file, self._spec.read)
+        yield stream.info
+        chunk = []
+        for unit, pixels in stream.units:
+            chunk.append((unit, self._encoder.prepare(pixels)))
+            if len(chunk) == CHUNK_UNITS:
+                yield chunk
+                chunk = []
+        yield chunk
+
+    def _take(self, candidate: Candidate, events: Iterator[Event]) -> None:
+        """Follow one file to its end; a file that cannot be read is noted and left."""
+        media: PartialMedia | None = None
+        decision: Decision | None = None
+        try:
+            for event in events:
+                if isinstance(event, Decision):
+                    decision = event
+                    self._act(candidate, decision)
+                elif isinstance(event, MediaInfo):
+                    assert decision is not None, "readers decide before they open"
+                    media = PartialMedia(candidate.file, decision.content_hash, event)
+                    self._batcher.start(media)
+                else:
+                    assert media is not None, "readers open before they decode"
+                    self._add_units(media, event)
+        except MediaError as error:
+            if media is not None:
+                self._batcher.drop(media)
+            self._fail(candidate.file.path, str(error))
+            if decision is not None:  # its content was read, so the reason is lasting
+                self._writer.put_failure(candidate.file, decision.content_hash, str(error))
+            return
+        if media is not None:
+            media.finished = True
+            self._counts["added" if candidate.known is None else "updated"] += 1
+
+    def _act(self, candidate: Candidate, decision: Decision) -> None:
+        media = decision.media
+        if media is None:
+            return
+        self._seen.add(media.id)
+        self._writer.catalog.move_media(media.id, candidate.file)
+        if media.state == "failed":
+            self._fail(candidate.file.path, media.error or "failed before")
+        else:
+            self._counts["unchanged" if decision.action == "same" else "moved"] += 1
+
+    def _add_units(self, media: PartialMedia, chunk: list[tuple[Unit, Prepared]]) -> None:
+        for unit, prepared in chunk:
+            self._batcher.add(media, unit, prepared)
+        self._tell(units=len(chunk))
+        self._hand_over()
+
+    def _hand_over(self) -> None:
+        """Move completed files from the batcher to the next publication; publish when due."""
+        for media in self._batcher.completed():
+            batch = with_windows(
+                media.all_vectors(), media.units, window_seconds=self._spec.window_seconds
+            )
+            self._ready.append(EncodedMedia(media.file, media.content_hash, media.info, batch))
+            self._ready_rows += len(batch.units)
+        due = time.monotonic() - self._published_at >= PUBLISH_SECONDS
+        if self._ready and (due or self._ready_rows >= PUBLISH_ROWS):
+            self._publish()
+            self._writer.maintain()
+
+    def _publish(self) -> None:
+        ready, self._ready, self._ready_rows = self._ready, [], 0
+        self._writer.publish(ready)
+        self._published_at = time.monotonic()
+
+    def _remove_gone(self, scope: Scope, unreadable: Sequence[str], *, found_any: bool) -> None:
+        missing = gone(
+            self._writer.catalog,
+            scope.root,
+            in_scope=lambda relative: scope.covers(relative) and not _below(relative, unreadable),
+            seen=self._seen.__contains__,
+        )
+        if missing and not found_any:
+            self._warnings.append(
+                f"{scope} has no media now but {len(missing)} indexed files: kept, in case its "
+                "disk is away (remove the files for good with `clipsearch prune` or a new index)"
+            )
+            return
+        self._writer.catalog.remove_media([media.id for media in missing])
+        self._counts["removed"] += len(missing)
+
+    def _discover(self, scope: Scope, on_unreadable: Unreadable) -> Iterator[FoundFile]:
+        """The readable files of a scope; a name that no database can hold counts as unreadable."""
+        for file in discover(
+            scope.root, under=scope.under, on_unreadable=on_unreadable, spec=self._spec.walk
+        ):
+            if _is_utf8(file.relative):
+                yield file
+            else:
+                on_unreadable(file.relative, "its name is not valid UTF-8: rename it")
+
+    def _tell(self, *, done: int = 0, units: int = 0) -> None:
+        self._done += done
+        self._units += units
+        self._on_progress(Progress(self._done, self._total, self._units))
+
+    def _fail(self, path: Path, reason: str) -> None:
+        failure = Failure(path, reason)
+        self._failures.append(failure)
+        self._on_failure(failure)
+
+
+def _below(relative: str, folders: Sequence[str]) -> bool:
+    return any(
+        not folder or relative == folder or relative.startswith(folder + "/") for folder in folders
+    )
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,318 @@
+"""The `clipsearch` command: parse, call `Index`, render. Results to stdout, the rest to stderr."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from clipsearch.errors import ClipsearchError, IndexMissingError
+from clipsearch.interfaces.places import index_folder
+from clipsearch.interfaces.render import FORMATS, Record, hit_record, media_record
+from clipsearch.types import Failure
+from clipsearch.version import VERSION
+
+EXIT_EMPTY, EXIT_SKIPPED, EXIT_INTERRUPTED = 1, 4, 130
+OFFLINE_VARIABLES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+IndexOption = Annotated[
+    str | None,
+    typer.Option(
+        "--index",
+        help="Name or path of the index [env: CLIPSEARCH_INDEX; default: indexes/default here or "
+        "in the nearest parent folder].",
+        show_default=False,
+    ),
+]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
+PathsOnlyOption = Annotated[
+    bool, typer.Option("-f", "--filepath-only", help="Print paths only, each once.")
+]
+Print0Option = Annotated[
+    bool, typer.Option("-0", "--print0", help="Print paths only, ended by zero bytes (xargs -0).")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON array.")]
+JsonlOption = Annotated[bool, typer.Option("--jsonl", help="Print one JSON object a line.")]
+CsvOption = Annotated[bool, typer.Option("--csv", help="Print CSV.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"clipsearch {VERSION}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Search pictures and videos by words: the images, the videos and the seconds that match."""
+
+
+@app.command()
+def index(
+    paths: Annotated[list[Path], typer.Argument(help="Folders and files to index.")],
+    index: IndexOption = None,
+    model: Annotated[
+        str,
+        typer.Option(
+            help="For a new index: auto, builtin, or an open_clip model such as "
+            "ViT-B-32/laion2b_s34b_b79k, hf-hub:ORG/NAME or ViT-B-32//path/weights.pt."
+        ),
+    ] = "auto",
+    recipe: Annotated[
+        str, typer.Option(help="For a new index: flat (exact) or ivfpq (large collections).")
+    ] = "flat",
+    catalog: Annotated[
+        str | None, typer.Option(help="For a new index: database URL instead of an SQLite file.")
+    ] = None,
+    fps: Annotated[
+        float | None, typer.Option(help="Frames a second of video. [default: 1]")
+    ] = None,
+    sampling: Annotated[
+        str | None, typer.Option(help="fps, keyframes (fast) or uniform:N. [default: fps]")
+    ] = None,
+    keep_all_frames: Annotated[
+        bool, typer.Option("--keep-all-frames", help="Keep black and repeated frames.")
+    ] = False,
+    window_seconds: Annotated[
+        float | None,
+        typer.Option(help="Longest window pooled into one vector of a video. [default: 30]"),
+    ] = None,
+    exclude_dir: Annotated[
+        list[str] | None, typer.Option(help="Folder name to leave out; may be repeated.")
+    ] = None,
+    include_hidden: Annotated[
+        bool, typer.Option("--include-hidden", help="Also hidden files and folders.")
+    ] = False,
+    batch_size: Annotated[int, typer.Option("-b", "--batch-size", min=1)] = 32,
+    max_image_megapixels: Annotated[
+        float | None, typer.Option(help="Refuse larger pictures undecoded. [default: 256]")
+    ] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Read unchanged files again that failed before.")
+    ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with 4 if a file was skipped.")
+    ] = False,
+    no_wait: Annotated[
+        bool, typer.Option("--no-wait", help="Fail if another process is indexing.")
+    ] = False,
+    device: DeviceOption = "auto",
+) -> None:
+    """Index folders and files: new and changed ones are read, moved ones keep their vectors."""
+    from clipsearch.engine import AddListener, AddOptions, Index
+    from clipsearch.interfaces.progress import progress_bar
+    from clipsearch.media import parse_sampling
+    from clipsearch.media.spec import MAX_IMAGE_MEGAPIXELS
+
+    chosen_sampling = None
+    if fps is not None or sampling is not None or keep_all_frames:
+        chosen_sampling = parse_sampling(
+            sampling or "fps", fps=1.0 if fps is None else fps, keep_all_frames=keep_all_frames
+        )
+    options = AddOptions(
+        sampling=chosen_sampling,
+        window_seconds=window_seconds,
+        exclude_dirs=tuple(exclude_dir or ()),
+        include_hidden=include_hidden,
+        batch_size=batch_size,
+        max_image_megapixels=max_image_megapixels or MAX_IMAGE_MEGAPIXELS,
+        retry_failed=retry_failed,
+        wait=not no_wait,
+    )
+    folder = index_folder(index, os.environ, Path.cwd())
+    try:
+        opened = Index.open(folder, device=device)
+        opened.require_model(model)
+    except IndexMissingError:
+        opened = Index.create(
+            folder,
+            model=model,
+            recipe=recipe,
+            catalog=catalog,
+            device=device,
+            offline=_offline(),
+            on_notice=_say,
+        )
+    with opened, progress_bar() as on_progress:
+        listener = AddListener(
+            on_failure=_say_skipped,
+            on_progress=on_progress,
+            on_wait=lambda: _say("another process is writing to the index: waiting for it"),
+            count_files=sys.stderr.isatty(),
+        )
+        try:
+            report = opened.add(paths, options=options, listener=listener)
+        except KeyboardInterrupt:
+            _say("interrupted: what was indexed so far is kept, run it again to go on")
+            raise typer.Exit(EXIT_INTERRUPTED) from None
+    for warning in report.warnings:
+        _say(f"warning: {warning}")
+    counts = ("added", "updated", "unchanged", "moved", "removed")
+    summary = ", ".join(f"{name} {getattr(report, name)}" for name in counts)
+    _say(f"{summary}, skipped {len(report.failures)}: {opened.path}")
+    if strict and report.failures:
+        raise typer.Exit(EXIT_SKIPPED)
+
+
+@app.command()
+def query(
+    text: Annotated[list[str], typer.Argument(help="What to look for, in words.")],
+    index: IndexOption = None,
+    top: Annotated[int, typer.Option("-t", "--top", "-k", min=1, help="Hits to print.")] = 10,
+    kind: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="image, frame (moments of videos) or video (whole videos); may be repeated. "
+            "[default: image and frame]"
+        ),
+    ] = None,
+    min_score: Annotated[float, typer.Option(help="Least cosine of a hit.")] = -1.0,
+    merge_gap: Annotated[
+        float, typer.Option(min=0.0, help="Frames at most so many seconds apart are one hit.")
+    ] = 4.0,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Scan every vector instead of probing the index.")
+    ] = False,
+    filepath_only: PathsOnlyOption = False,
+    print0: Print0Option = False,
+    json: JsonOption = False,
+    jsonl: JsonlOption = False,
+    csv: CsvOption = False,
+    fail_empty: Annotated[
+        bool, typer.Option("--fail-empty", help="Exit with 1 if nothing was found.")
+    ] = False,
+    device: DeviceOption = "auto",
+) -> None:
+    """Print the images and the moments of videos that match words best."""
+    from clipsearch.engine import Index
+
+    with Index.open(index_folder(index, os.environ, Path.cwd()), device=device) as opened:
+        hits = opened.search(
+            " ".join(text),
+            top=top,
+            kind=kind or None,
+            min_score=min_score,
+            merge_gap=merge_gap,
+            exact=exact,
+        )
+    chosen = _format(paths=filepath_only, paths0=print0, json=json, jsonl=jsonl, csv=csv)
+    _print(chosen, [hit_record(hit) for hit in hits])
+    if not hits:
+        _say("nothing found")
+        if fail_empty:
+            raise typer.Exit(EXIT_EMPTY)
+
+
+@app.command()
+def status(index: IndexOption = None, json: JsonOption = False) -> None:
+    """Print what the index holds and how it was built."""
+    from clipsearch.engine import Index
+
+    with Index.open(index_folder(index, os.environ, Path.cwd())) as opened:
+        values = asdict(opened.status())
+    values = {name: _plain(value) for name, value in values.items()}
+    if json:
+        _write(FORMATS["json"]([values])[2:-3].strip() + "\n")
+        return
+    for name, value in values.items():
+        shown = ", ".join(map(str, value)) if isinstance(value, list) else value
+        if isinstance(value, dict):
+            shown = ", ".join(f"{key} {item}" for key, item in value.items() if item is not None)
+        _write(f"{name.replace('_', ' ')}: {shown}\n")
+
+
+@app.command("list")
+def list_(
+    index: IndexOption = None,
+    failed: Annotated[
+        bool, typer.Option("--failed", help="Only files that could not be read.")
+    ] = False,
+    filepath_only: PathsOnlyOption = False,
+    print0: Print0Option = False,
+    json: JsonOption = False,
+    jsonl: JsonlOption = False,
+    csv: CsvOption = False,
+) -> None:
+    """Print the files that the index knows."""
+    from clipsearch.engine import Index
+
+    with Index.open(index_folder(index, os.environ, Path.cwd())) as opened:
+        records = [
+            media_record(media) for media in opened.media() if not failed or media.state == "failed"
+        ]
+    chosen = _format(paths=filepath_only, paths0=print0, json=json, jsonl=jsonl, csv=csv)
+    _print(chosen, records)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command and exit with its code; every foreseen error is one line on stderr."""
+    try:
+        app(arguments, standalone_mode=True)
+    except ClipsearchError as error:
+        _say(f"error: {error}")
+        sys.exit(error.exit_code)
+    except OSError as error:
+        if error.errno is None:
+            raise
+        hint = ": free some space and run it again" if error.errno == errno.ENOSPC else ""
+        where = f" ({error.filename})" if error.filename else ""
+        _say(f"error: {os.strerror(error.errno)}{where}{hint}")
+        sys.exit(ClipsearchError.exit_code)
+
+
+def _format(**flags: bool) -> str:
+    wanted = [name for name, given in flags.items() if given]
+    if len(wanted) > 1:
+        raise typer.BadParameter(f"choose one of the output formats, not {' and '.join(wanted)}")
+    return wanted[0] if wanted else "table" if sys.stdout.isatty() else "tsv"
+
+
+def _print(chosen: str, records: Sequence[Record]) -> None:
+    _write(FORMATS[chosen](records))
+
+
+def _write(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def _say(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)
+
+
+def _say_skipped(failure: Failure) -> None:
+    path = str(failure.path).encode(errors="surrogateescape").decode(errors="replace")
+    _say(f"skipping {path}: {failure.reason}")
+
+
+def _offline() -> bool:
+    values = (os.environ.get(name, "").lower() for name in OFFLINE_VARIABLES)
+    return any(value in ("1", "true", "yes", "on") for value in values)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    return [_plain(item) for item in value] if isinstance(value, tuple) else value
+
+
+if __name__ == "__main__":
+    main()

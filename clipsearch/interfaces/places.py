@@ -1,0 +1,29 @@
+"""Where an index lives: `--index`, the environment, or the nearest folder that has one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+INDEXES = "indexes"
+DEFAULT_NAME = "default"
+VARIABLE = "CLIPSEARCH_INDEX"
+
+
+def index_folder(given: str | None, environment: Mapping[str, str], here: Path) -> Path:
+    """The folder meant by `given`, else by $CLIPSEARCH_INDEX, else `indexes/default`.
+
+    A text with a separator, or `.`, or `..` is a path; a bare word is a name under `indexes`.
+    Names are looked up in `here` and then in its parents, as git finds .git; one that is nowhere
+    lies in `here`.
+    """
+    chosen = given or environment.get(VARIABLE) or DEFAULT_NAME
+    path = Path(chosen).expanduser()
+    if path.is_absolute() or len(path.parts) != 1 or os.sep in chosen or chosen in (".", ".."):
+        return here / path
+    for folder in (here, *here.parents):
+        candidate = folder / INDEXES / chosen
+        if (candidate / "manifest.json").is_file():
+            return candidate
+    return here / INDEXES / chosen

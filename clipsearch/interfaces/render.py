@@ -1,0 +1,163 @@
+"""Results as text. New output format: one function and one line in `FORMATS`.
+
+A format takes records, dictionaries of one shape, and gives the text for stdout.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from clipsearch.types import Hit, StoredMedia
+
+Record = dict[str, Any]
+Format = Callable[[Sequence[Record]], str]
+
+COLUMNS_WITH_TIME = ("start", "end", "moment")
+DECIMALS = 3
+
+
+def hit_record(hit: Hit) -> Record:
+    """A hit as plain values; times in seconds, None for stills."""
+    return {
+        "score": round(hit.score, 6),
+        "path": str(hit.path),
+        "kind": hit.kind,
+        "start": _rounded(hit.start),
+        "end": _rounded(hit.end),
+        "moment": _rounded(hit.moment),
+    }
+
+
+def media_record(media: StoredMedia) -> Record:
+    """A file of the catalog as plain values."""
+    info = media.info
+    return {
+        "path": str(media.path),
+        "kind": media.kind,
+        "state": media.state,
+        "size_bytes": media.size_bytes,
+        "duration": _rounded(info.duration_seconds) if info else None,
+        "width": info.width if info else None,
+        "height": info.height if info else None,
+        "error": media.error,
+    }
+
+
+def clock(seconds: float) -> str:
+    """`00:01:22.0`"""
+    tenths = round(seconds * 10)
+    hours, rest = divmod(tenths, 36_000)
+    minutes, rest = divmod(rest, 600)
+    return f"{hours:02}:{minutes:02}:{rest // 10:02}.{rest % 10}"
+
+
+def as_json(records: Sequence[Record]) -> str:
+    """One JSON array."""
+    return json.dumps(list(records), ensure_ascii=False, indent=1) + "\n"
+
+
+def as_jsonl(records: Sequence[Record]) -> str:
+    """One JSON object a line."""
+    return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+
+
+def as_csv(records: Sequence[Record]) -> str:
+    """A header and one row a record, quoted as RFC 4180 says."""
+    text = io.StringIO()
+    if records:
+        writer = csv.DictWriter(text, list(records[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(records)
+    return text.getvalue()
+
+
+def as_tsv(records: Sequence[Record]) -> str:
+    """A header and one tab-separated line a record; tabs and line ends in names are escaped."""
+    if not records:
+        return ""
+    columns = [name for name in records[0] if name not in ("kind", "moment", "error")]
+    lines = ["\t".join(columns)]
+    lines += ["\t".join(_cell(record[name]) for name in columns) for record in records]
+    return "\n".join(lines) + "\n"
+
+
+def as_paths(records: Sequence[Record]) -> str:
+    """One path a line, each path once."""
+    return "".join(path + "\n" for path in _unique_paths(records))
+
+
+def as_paths0(records: Sequence[Record]) -> str:
+    """Paths, each once, each followed by a zero byte: for `xargs -0`."""
+    return "".join(path + "\0" for path in _unique_paths(records))
+
+
+def as_table(records: Sequence[Record]) -> str:
+    """Aligned columns for eyes: paths relative to the working folder, times as a clock."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    if not records:
+        return ""
+    columns = [name for name in records[0] if any(record[name] is not None for record in records)]
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in columns:
+        numeric = name in ("score", "size_bytes", "duration", "width", "height")
+        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+    for record in records:
+        table.add_row(*(Text(_shown(name, record[name])) for name in columns))
+    console = Console()
+    with console.capture() as captured:
+        console.print(table)
+    return captured.get()
+
+
+FORMATS: dict[str, Format] = {
+    "table": as_table,
+    "tsv": as_tsv,
+    "json": as_json,
+    "jsonl": as_jsonl,
+    "csv": as_csv,
+    "paths": as_paths,
+    "paths0": as_paths0,
+}
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, DECIMALS)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.{DECIMALS}f}"
+    text = str(value)
+    for raw, escaped in (("\t", "\\t"), ("\n", "\\n"), ("\r", "\\r")):
+        text = text.replace(raw, escaped)
+    return text
+
+
+def _shown(name: str, value: Any) -> str:
+    if name == "path":
+        return _cell(_from_here(str(value)))
+    if value is not None and name in (*COLUMNS_WITH_TIME, "duration"):
+        return clock(value)
+    return _cell(value)
+
+
+def _from_here(path: str) -> str:
+    try:
+        return str(Path(path).relative_to(os.getcwd()))  # noqa: PTH109
+    except ValueError:
+        return path
+
+
+def _unique_paths(records: Sequence[Record]) -> list[str]:
+    return list(dict.fromkeys(record["path"] for record in records))
