@@ -18,7 +18,15 @@ from clipsearch.ingest.scopes import Scope
 from clipsearch.media import ReadSpec, open_media
 from clipsearch.media.discover import Unreadable, WalkSpec, discover
 from clipsearch.store.writer import Writer
-from clipsearch.types import EncodedMedia, Failure, FoundFile, IngestReport, MediaInfo, Unit
+from clipsearch.types import (
+    EncodedMedia,
+    Failure,
+    FoundFile,
+    IngestReport,
+    MediaInfo,
+    StoredMedia,
+    Unit,
+)
 
 # A kill loses at most what was not published: a few seconds of work.
 PUBLISH_SECONDS = 3.0
@@ -104,7 +112,7 @@ class Ingest:
             self._fail(scope.root / relative, reason)
 
         files = self._discover(scope, on_unreadable)
-        before = self._found
+        found_before, next_id = self._found, self._writer.catalog.next_media_id()
         reading = read_ahead(self._to_read(files), self._read, workers=self._spec.workers)
         with closing(reading):
             for candidate, events in reading:
@@ -114,8 +122,13 @@ class Ingest:
         self._batcher.flush()
         self._hand_over()
         self._publish()
-        found_any = self._found > before
-        self._remove_gone(scope, unreadable, found_any=found_any)
+        missing = gone(
+            self._writer.catalog,
+            scope.root,
+            in_scope=lambda relative: scope.covers(relative) and not _below(relative, unreadable),
+            seen=lambda media_id: media_id >= next_id or media_id in self._seen,
+        )
+        self._remove_gone(scope, missing, found_any=self._found > found_before)
 
     def _to_read(self, files: Iterator[FoundFile]) -> Iterator[Candidate]:
         """The files that must be opened; the others are counted on the way."""
@@ -217,13 +230,9 @@ class Ingest:
         self._writer.publish(ready)
         self._published_at = time.monotonic()
 
-    def _remove_gone(self, scope: Scope, unreadable: Sequence[str], *, found_any: bool) -> None:
-        missing = gone(
-            self._writer.catalog,
-            scope.root,
-            in_scope=lambda relative: scope.covers(relative) and not _below(relative, unreadable),
-            seen=self._seen.__contains__,
-        )
+    def _remove_gone(
+        self, scope: Scope, missing: Sequence[StoredMedia], *, found_any: bool
+    ) -> None:
         if missing and not found_any:
             self._warnings.append(
                 f"{scope} has no media now but {len(missing)} indexed files: kept, in case its "

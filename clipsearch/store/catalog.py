@@ -167,23 +167,23 @@ class Catalog:
         with self._reading() as db:
             return [RowRange(**row) for row in db.execute(query).mappings()]
 
+    def next_media_id(self) -> int:
+        """Every id from here on is not given yet."""
+        return int(self.setting("next_media_id", "1"))
+
     def ids_for(self, files: Sequence[FoundFile]) -> tuple[list[int], int]:
         """A media id for each file, its own where it has one; and the next unit id.
 
         New ids count as given once an entry with them is written; only the one writer asks.
         """
-        table = schema.media
-        with self._reading() as db:
-            roots = {path: id_ for id_, path in self._roots(db).items()}
-            next_id = int(_setting(db, "next_media_id", "1"))
-            ids = []
-            for file in files:
-                key = (table.c.root_id == roots.get(file.root)) & (table.c.path == file.relative)
-                known = db.execute(sa.select(table.c.id).where(key)).scalar()
-                if known is None:
-                    known, next_id = next_id, next_id + 1
-                ids.append(int(known))
-            return ids, int(_setting(db, "next_unit_id", "1"))
+        known = self.media_at(files)
+        next_id = self.next_media_id()
+        ids = []
+        for file in files:
+            media = known.get((file.root, file.relative))
+            ids.append(media.id if media else next_id)
+            next_id += media is None
+        return ids, int(self.setting("next_unit_id", "1"))
 
     # Writing: only by the holder of the index's lock
 
@@ -191,25 +191,25 @@ class Catalog:
         """Publish a segment with its media, replacing older entries of the same files."""
         with self._writing() as db:
             segment_id = _insert_segment(db, name, row_count)
-            for new in media:
-                self._put_media(db, new)
-                rows = [
-                    {
-                        "media_id": new.id,
-                        "kind": kind,
-                        "segment_id": segment_id,
-                        "first_row": first,
-                        "row_count": count,
-                    }
-                    for kind, (first, count) in new.ranges.items()
-                ]
-                db.execute(sa.insert(schema.ranges), rows)
+            self._put_media(db, media)
+            ranges = [
+                {
+                    "media_id": new.id,
+                    "kind": kind,
+                    "segment_id": segment_id,
+                    "first_row": first,
+                    "row_count": count,
+                }
+                for new in media
+                for kind, (first, count) in new.ranges.items()
+            ]
+            db.execute(sa.insert(schema.ranges), ranges)
             _add_to_setting(db, "next_unit_id", row_count, start=1)
 
     def put_failure(self, failed: NewMedia) -> None:
         """Enter a file that could not be read, so that it is not decoded again unchanged."""
         with self._writing() as db:
-            self._put_media(db, failed)
+            self._put_media(db, [failed])
 
     def replace_segments(
         self, old_ids: Sequence[int], name: str, row_count: int, moved: Mapping[RowRange, int]
@@ -217,12 +217,18 @@ class Catalog:
         """Publish a merged segment: `moved` gives each live range its new first row."""
         with self._writing() as db:
             segment_id = _insert_segment(db, name, row_count) if row_count else None
-            for old, first_row in moved.items():
-                key = (schema.ranges.c.media_id == old.media_id) & (
-                    schema.ranges.c.kind == old.kind
+            new_places = [
+                {"of_media": old.media_id, "of_kind": old.kind, "to_row": first_row}
+                for old, first_row in moved.items()
+            ]
+            if new_places:
+                statement = (
+                    sa.update(schema.ranges)
+                    .where(schema.ranges.c.media_id == sa.bindparam("of_media"))
+                    .where(schema.ranges.c.kind == sa.bindparam("of_kind"))
+                    .values(segment_id=segment_id, first_row=sa.bindparam("to_row"))
                 )
-                values = {"segment_id": segment_id, "first_row": first_row}
-                db.execute(sa.update(schema.ranges).where(key).values(values))
+                db.execute(statement, new_places)
             dead = schema.dead_ranges.c.segment_id.in_(old_ids)
             db.execute(sa.delete(schema.dead_ranges).where(dead))
             db.execute(sa.delete(schema.segments).where(schema.segments.c.id.in_(old_ids)))
@@ -309,27 +315,38 @@ class Catalog:
         result = db.execute(sa.insert(schema.roots).values(values))
         return _new_id(result)
 
-    def _put_media(self, db: Connection, new: NewMedia) -> None:
-        table, file, info = schema.media, new.file, new.info
-        values = {
-            "root_id": self._root_id(db, file.root),
-            "path": file.relative,
-            "kind": file.kind,
-            "size_bytes": file.size_bytes,
-            "modified_ns": file.modified_ns,
-            "content_hash": new.content_hash,
-            "duration_seconds": info.duration_seconds if info else None,
-            "width": info.width if info else None,
-            "height": info.height if info else None,
-            "state": "failed" if new.error else "ready",
-            "error": new.error,
-        }
-        _kill_ranges(db, [new.id])
-        mine = table.c.id == new.id
-        if db.execute(sa.update(table).where(mine).values(values)).rowcount == 0:
-            db.execute(sa.insert(table).values(id=new.id, **values))
-            next_id = max(new.id + 1, int(_setting(db, "next_media_id", "1")))
-            _set_setting(db, "next_media_id", str(next_id))
+    def _put_media(self, db: Connection, media: Sequence[NewMedia]) -> None:
+        """Enter files with the ids of `ids_for`, or replace their entries and drop their rows."""
+        table = schema.media
+        next_id = int(_setting(db, "next_media_id", "1"))
+        roots = {root: self._root_id(db, root) for root in {new.file.root for new in media}}
+        values = {new.id: _media_values(new, roots[new.file.root]) for new in media}
+        known = [id_ for id_ in values if id_ < next_id]
+        for chunk in _chunks(known):
+            _kill_ranges(db, chunk)
+        for id_ in known:
+            db.execute(sa.update(table).where(table.c.id == id_).values(values[id_]))
+        fresh = [{"id": id_, **values[id_]} for id_ in values if id_ >= next_id]
+        if fresh:
+            db.execute(sa.insert(table), fresh)
+            _set_setting(db, "next_media_id", str(max(values) + 1))
+
+
+def _media_values(new: NewMedia, root_id: int) -> dict[str, Any]:
+    file, info = new.file, new.info
+    return {
+        "root_id": root_id,
+        "path": file.relative,
+        "kind": file.kind,
+        "size_bytes": file.size_bytes,
+        "modified_ns": file.modified_ns,
+        "content_hash": new.content_hash,
+        "duration_seconds": info.duration_seconds if info else None,
+        "width": info.width if info else None,
+        "height": info.height if info else None,
+        "state": "failed" if new.error else "ready",
+        "error": new.error,
+    }
 
 
 def _stored(row: RowMapping, roots: Mapping[int, Path]) -> StoredMedia:

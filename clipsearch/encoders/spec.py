@@ -1,0 +1,73 @@
+"""What `--model` takes, as text, to an EncoderSpec. Nothing is loaded or looked up here."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from clipsearch.encoders.base import EncoderSpec
+from clipsearch.errors import UsageError
+
+HUB_PREFIX = "hf-hub:"
+FAKE_MIN_DIM = 8
+_PATH_STARTS = ("/", "./", "../", "~")
+_ALLOWED = "builtin, openclip:MODEL/TAG, openclip:MODEL//path/to/checkpoint, hf-hub:ORG/NAME, fake"
+
+
+def parse_spec(text: str) -> EncoderSpec:
+    """The EncoderSpec that `text` means, such that `parse_spec(str(spec)) == spec`.
+
+    builtin                               the encoder that needs no download
+    fake, fake:DIM                        deterministic vectors for tests, DIM of at least 8
+    openclip:ViT-B-32/laion2b_s34b_b79k   an open_clip model and one of its weight tags
+    openclip:ViT-B-32//abs/file.pt        the same with a checkpoint of your own
+    openclip:hf-hub:org/name              a model of the Hugging Face hub in open_clip's layout
+
+    What follows the first "/" is a checkpoint if it starts with "/", "./", "../" or "~", and
+    otherwise a tag; relative checkpoints become absolute. "openclip:" may be left out of names
+    that hold a "/". Raises UsageError that says what is allowed.
+    """
+    family, colon, name = text.strip().partition(":")
+    if family == "auto":
+        raise UsageError("'auto' stands for no single encoder: resolve it first with resolve_auto")
+    if family == "builtin":
+        if colon:
+            raise UsageError(f"encoder {text!r}: 'builtin' takes no name")
+        return EncoderSpec("builtin")
+    if family == "fake":
+        return EncoderSpec("fake", _fake_dim(text, name) if colon else "")
+    if family == "openclip":
+        return EncoderSpec("openclip", _openclip_name(text, name))
+    return EncoderSpec("openclip", _openclip_name(text, text.strip()))
+
+
+def split_name(name: str) -> tuple[str, str, Path | None]:
+    """(model, tag, checkpoint) of an openclip name; the tag is "" or the checkpoint None."""
+    if name.startswith(HUB_PREFIX):
+        return name, "", None
+    model, _, weights = name.partition("/")
+    if weights.startswith(_PATH_STARTS):
+        return model, "", Path(weights)
+    return model, weights, None
+
+
+def _fake_dim(text: str, name: str) -> str:
+    if not re.fullmatch(r"[0-9]{1,5}", name) or int(name) < FAKE_MIN_DIM:
+        raise UsageError(f"encoder {text!r}: use fake or fake:DIM with DIM from {FAKE_MIN_DIM} on")
+    return str(int(name))
+
+
+def _openclip_name(text: str, name: str) -> str:
+    if name.startswith(HUB_PREFIX):
+        if not re.fullmatch(r"[\w.-]+/[\w.-]+", name.removeprefix(HUB_PREFIX)):
+            raise UsageError(f"encoder {text!r}: use hf-hub:ORG/NAME")
+        return name
+    model, tag, checkpoint = split_name(name)
+    if not model or ":" in model or not (tag or checkpoint):
+        raise UsageError(f"encoder {text!r}: use one of {_ALLOWED}")
+    if checkpoint is None:
+        return f"{model}/{tag}"
+    try:
+        return f"{model}/{checkpoint.expanduser().absolute().resolve()}"
+    except RuntimeError as error:  # "~someone" without a home
+        raise UsageError(f"encoder {text!r}: {error}") from error

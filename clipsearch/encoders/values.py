@@ -1,0 +1,64 @@
+"""Checks and arithmetic that every encoder shares, on numpy arrays."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipsearch.errors import EncoderError, UsageError
+from clipsearch.types import Pixels, Vectors
+
+_ZERO_NORM = 1e-12
+
+
+def unit_rows(rows: NDArray[Any]) -> Vectors:
+    """`rows` (n, dim) scaled to unit length, float32.
+
+    A row of zeros has no direction; it becomes the first axis, so that it is valid and constant.
+    NaN stays NaN: the check in EmbeddingBatch reports it.
+    """
+    exact = np.asarray(rows, dtype=np.float64)
+    norms = np.linalg.norm(exact, axis=1, keepdims=True)
+    zero = norms[:, 0] < _ZERO_NORM
+    unit = exact / np.where(zero[:, None], 1.0, norms)
+    unit[zero] = np.eye(1, rows.shape[1])
+    return unit.astype(np.float32)
+
+
+def plain_text(text: str) -> str:
+    """`text` as valid Unicode: bytes of a command line that are not UTF-8 become '?'."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def checked_pixels(pixels: Pixels) -> Pixels:
+    """`pixels` unchanged; UsageError unless it is (height, width, 3) uint8 and not empty."""
+    if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8 or not pixels.size:
+        raise UsageError(
+            f"pixels of shape {pixels.shape} and type {pixels.dtype}: need (height, width, 3) uint8"
+        )
+    return pixels
+
+
+def checked_stack(prepared: Sequence[NDArray[Any]], shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """The prepared pictures as one (n, *shape) array; UsageError if one was not prepared for it."""
+    for one in prepared:
+        if one.shape != shape or one.dtype != np.uint8:
+            raise UsageError(
+                f"prepared picture of shape {one.shape} and type {one.dtype}: this encoder's"
+                f" prepare() makes {shape} uint8"
+            )
+    return np.stack(prepared)
+
+
+def file_sha256(path: Path) -> str:
+    """Hex SHA-256 of a file of weights; EncoderError if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise EncoderError(f"cannot read the weights {path}: {error.strerror or error}") from error
