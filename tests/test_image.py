@@ -48,23 +48,10 @@ def close(found: list[tuple[int, ...]], wanted: list[tuple[int, ...]], tolerance
 CORNERS = [RED, GREEN, BLUE, (255, 255, 255)]
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "a.png",
-        "a.jpg",
-        "a.webp",
-        "a.bmp",
-        "a.tif",
-        "a.gif",
-        "a.jp2",
-        "a.avif",
-        "a.ppm",
-        "a.tga",
-        "a.qoi",
-        "a.jfif",
-    ],
-)
+FORMATS = ("png", "jpg", "webp", "bmp", "tif", "gif", "jp2", "avif", "ppm", "tga", "qoi", "jfif")
+
+
+@pytest.mark.parametrize("name", [f"a.{suffix}" for suffix in FORMATS])
 def test_formats(tmp_path: Path, name: str) -> None:
     kind = {"jfif": "JPEG"}.get(name[2:])
     corners().save(tmp_path / name, kind, quality=95)
@@ -76,13 +63,10 @@ def test_formats(tmp_path: Path, name: str) -> None:
 
 def test_heic_without_registering_the_plugin(tmp_path: Path) -> None:
     heif = pytest.importorskip("pillow_heif")
-    picture = corners()
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    heif.from_pillow(picture).save(tmp_path / "a.heic", quality=95, exif=exif.tobytes())
+    heif.from_pillow(corners()).save(tmp_path / "a.heic", quality=95)
     info, pixels = read(tmp_path / "a.heic")
-    assert info.width * info.height == 9600
-    assert pixels.shape == (info.height, info.width, 3)
+    assert info == MediaInfo(120, 80)
+    assert close(quadrants(pixels), CORNERS, 12)
     assert "HEIF" not in Image.OPEN
 
 
@@ -109,6 +93,7 @@ def test_exif_orientation(tmp_path: Path, orientation: int, suffix: str) -> None
     assert close(quadrants(pixels), CORNERS, 12)
 
 
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
 def test_broken_exif_does_not_lose_the_picture(tmp_path: Path) -> None:
     corners().save(tmp_path / "a.jpg", exif=b"Exif\0\0MM\0*\0\0\xff\xff\xff\xff", quality=95)
     assert close(quadrants(read(tmp_path / "a.jpg")[1]), CORNERS, 12)
@@ -229,7 +214,7 @@ def png_header(width: int, height: int) -> bytes:
 
 def test_bombs_are_refused_by_their_header(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(png_header(30_000, 30_000))
-    with pytest.raises(MediaError, match="^30000x30000 is 900 megapixels, more than the allowed"):
+    with pytest.raises(MediaError, match=r"^30000x30000 is 900 megapixels, more than the allowed"):
         read(tmp_path / "a.png")
 
 

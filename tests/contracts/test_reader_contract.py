@@ -102,13 +102,13 @@ def test_reading_twice_gives_the_same(tmp_path: Path, kind: MediaKind, name: str
 @every_sample
 def test_files_are_closed(tmp_path: Path, kind: MediaKind, name: str) -> None:
     path = SAMPLES[kind][name](tmp_path / name)
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
     for _ in range(5):
         read(path, kind)
         stream = READERS[kind](path, SPEC)  # never iterated
         next(READERS[kind](path, SPEC).units)  # left half way
         del stream
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 @every_reader
