@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -81,7 +82,7 @@ def test_flat_search_equals_brute_force(store: Store, kinds: tuple[UnitKind, ...
     media = many(40, 1), many(3, 2), many(17, 3)
     publish(store, *media)
     for query in unit_rows(5, 9):
-        expected = brute_force(sum(media, []), query, kinds)
+        expected = brute_force(list(chain(*media)), query, kinds)
         assert_same(found(store, query, 25, kinds), expected[:25])
 
 
@@ -143,7 +144,7 @@ def test_merging_keeps_every_live_row_and_drops_dead_ones(store: Store) -> None:
             writer.publish(batches[-1])
             writer.maintain()
     assert len(store.catalog.segments()) < 2 * writer_module.MERGE_FACTOR
-    media = sum(batches, [])
+    media = list(chain(*batches))
     gone = {media[3].file, media[4].file, media[49].file}
     left = [m for m in media if m.file not in gone]
     for query in unit_rows(3, 9):
@@ -163,7 +164,7 @@ def test_ivfpq_trains_and_reranks_exactly(tmp_path: Path) -> None:
             writer.maintain()
         writer.catalog.remove_media([7])
     assert list(store.folder.glob("segments/*/ann.faiss"))
-    media = [m for i, m in enumerate(sum(batches, [])) if i != 6]
+    media = [m for i, m in enumerate(list(chain(*batches))) if i != 6]
     hits = total = 0
     for kinds in (("frame",), ("image", "frame")):
         for query in unit_rows(10, 9):

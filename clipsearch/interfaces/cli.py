@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -264,6 +265,7 @@ def list_(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command and exit with its code; every foreseen error is one line on stderr."""
+    warnings.filterwarnings("ignore", module="PIL")  # broken EXIF: the picture is read all the same
     try:
         app(arguments, standalone_mode=True)
     except ClipsearchError as error:

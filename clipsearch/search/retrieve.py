@@ -9,6 +9,7 @@ What a search looks for, by kind:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -40,6 +41,8 @@ class SearchSpec:
             raise UsageError(f"top {self.top}: ask for 1 hit or more")
         if not self.merge_gap_seconds >= 0:
             raise UsageError(f"merge gap {self.merge_gap_seconds}: use 0 seconds or more")
+        if math.isnan(self.min_score):
+            raise UsageError("least score nan: use a cosine, -1 to 1")
         unknown = [kind for kind in self.kinds if kind not in UNIT_KINDS]
         if unknown or not self.kinds:
             given = ", ".join(map(repr, unknown)) or "none"

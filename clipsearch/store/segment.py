@@ -15,7 +15,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -132,7 +134,9 @@ class Segment:
         self.sums = np.load(folder / SUMS)  # (unit kinds, dim) float32
         self._ann = ann.AnnIndex(folder / ANN) if ANN in facts["files"] else None
         self._vectors = ann.VectorFile(folder / VECTORS, self.row_count, dim)
-        self._rows = pq.ParquetFile(folder / ROWS)
+        with _rows_readable(folder):
+            self._rows = pq.ParquetFile(folder / ROWS)
+        self._rows_lock = threading.Lock()  # a ParquetFile serves one thread at a time
         self._group_starts = _group_starts(self._rows, self.row_count, folder)
 
     def mask(self, kinds: Sequence[UnitKind], dead: Iterable[tuple[int, int]]) -> Mask | None:
@@ -171,7 +175,7 @@ class Segment:
     def table(self, first: int, count: int) -> pa.Table:
         """Neighbouring rows as a table of ROW_SCHEMA; only their row groups are read."""
         groups = self._groups_of(np.arange(first, first + count, dtype=np.int64))
-        table = self._rows.read_row_groups(groups)
+        table = self._read_groups(groups)
         return table.slice(first - int(self._group_starts[groups[0]]), count)
 
     def units(self, rows: Rows, scores: NDArray[np.float32]) -> list[ScoredUnit]:
@@ -179,7 +183,7 @@ class Segment:
         if not len(rows):
             return []
         groups = self._groups_of(rows)
-        table = self._rows.read_row_groups(groups)
+        table = self._read_groups(groups)
         sizes = np.diff(self._group_starts)[groups]
         offsets = np.concatenate([[0], np.cumsum(sizes)[:-1]])
         group_of_row = np.searchsorted(self._group_starts, rows, side="right") - 1
@@ -191,8 +195,20 @@ class Segment:
             for record, score in zip(records, scores, strict=True)
         ]
 
+    def _read_groups(self, groups: list[int]) -> pa.Table:
+        with self._rows_lock, _rows_readable(self.folder):
+            return self._rows.read_row_groups(groups)
+
     def _groups_of(self, rows: Rows) -> list[int]:
         return sorted({int(g) for g in np.searchsorted(self._group_starts, rows, side="right") - 1})
+
+
+@contextmanager
+def _rows_readable(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except pa.ArrowInvalid as error:
+        raise IndexDamagedError(f"{folder / ROWS} cannot be read: {error}") from error
 
 
 def _scored_unit(record: dict[str, Any], score: float) -> ScoredUnit:

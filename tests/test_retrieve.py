@@ -1,0 +1,106 @@
+"""Candidates to hits: merging of frames, kinds, cut-offs, and never fewer hits than exist."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from clipsearch.errors import UsageError
+from clipsearch.search.retrieve import SearchSpec, retrieve
+from clipsearch.store.store import Store
+from clipsearch.types import EncodedMedia, Vectors
+from tests.vectors import DIM, ROOT, image, manifest, unit_rows, video
+
+QUERY = np.eye(1, DIM, dtype=np.float32)
+
+
+def scoring(*cosines: float) -> Vectors:
+    """Unit rows with these cosines to QUERY, otherwise in directions of their own."""
+    rows = np.zeros((len(cosines), DIM), np.float32)
+    rest = np.asarray(unit_rows(len(cosines), 3, DIM - 1))
+    rows[:, 0] = cosines
+    rows[:, 1:] = rest * np.sqrt(1 - np.square(cosines))[:, None]
+    return rows
+
+
+def store_of(folder: Path, *media: EncodedMedia) -> Store:
+    store = Store.create(folder / "index", manifest())
+    with store.writing() as writer:
+        writer.catalog.add_root(ROOT)
+        writer.publish(media)
+    return store
+
+
+def test_hits_are_ranked_and_carry_times(tmp_path: Path) -> None:
+    clip = video("clip.mp4", scoring(0.1, 0.1, 0.7, 0.9, 0.68, 0.1))
+    store = store_of(tmp_path, image("a.jpg", scoring(0.8)), clip, image("b.jpg", scoring(-0.2)))
+    hits = retrieve(store, QUERY, SearchSpec())
+    assert [(h.path.name, h.kind) for h in hits] == [
+        ("clip.mp4", "frame"),
+        ("a.jpg", "image"),
+        ("b.jpg", "image"),
+    ]
+    moment = hits[0]
+    assert (moment.start, moment.end, moment.moment) == (2.0, 5.0, 3.0)
+    assert moment.score == pytest.approx(0.9, abs=1e-3)
+    assert (hits[1].start, hits[1].end, hits[1].moment) == (None, None, None)
+
+
+def test_moments_apart_are_two_hits_and_a_wider_gap_joins_them(tmp_path: Path) -> None:
+    low = [-0.5] * 8
+    store = store_of(tmp_path, video("clip.mp4", scoring(0.9, *low, 0.8, *low)))
+    apart = retrieve(store, QUERY, SearchSpec(min_score=0.5))
+    assert [(h.start, h.end, h.moment) for h in apart] == [(0.0, 1.0, 0.0), (9.0, 10.0, 9.0)]
+    joined = retrieve(store, QUERY, SearchSpec(min_score=0.5, merge_gap_seconds=8.0))
+    assert [(h.start, h.end, h.moment) for h in joined] == [(0.0, 10.0, 0.0)]
+
+
+def test_frames_of_different_videos_never_merge(tmp_path: Path) -> None:
+    store = store_of(tmp_path, video("a.mp4", scoring(0.9, 0.9)), video("b.mp4", scoring(0.8, 0.8)))
+    assert len(retrieve(store, QUERY, SearchSpec())) == 2
+
+
+def test_kind_video_gives_each_video_once_with_its_best_frame(tmp_path: Path) -> None:
+    store = store_of(
+        tmp_path,
+        video("a.mp4", scoring(0.3, 0.9)),
+        video("b.mp4", scoring(0.5, 0.1, 0.2)),
+        image("c.jpg", scoring(0.99)),
+    )
+    hits = retrieve(store, QUERY, SearchSpec(kinds=("video",)))
+    assert [(h.path.name, h.start, h.end, h.moment) for h in hits] == [
+        ("b.mp4", 0.0, 3.0, 0.0),
+        ("a.mp4", 0.0, 2.0, 1.0),
+    ]
+
+
+def test_merging_asks_for_more_until_there_are_hits_enough(tmp_path: Path) -> None:
+    long = video("long.mp4", scoring(*([0.9] * 400)))
+    stills = [image(f"{i}.jpg", scoring(0.5 - i / 100)) for i in range(5)]
+    hits = retrieve(store_of(tmp_path, long, *stills), QUERY, SearchSpec(top=4))
+    assert [h.path.name for h in hits] == ["long.mp4", "0.jpg", "1.jpg", "2.jpg"]
+    assert (hits[0].start, hits[0].end) == (0.0, 400.0)
+
+
+def test_min_score_cuts_off(tmp_path: Path) -> None:
+    store = store_of(tmp_path, image("a.jpg", scoring(0.8)), image("b.jpg", scoring(0.4)))
+    assert [h.path.name for h in retrieve(store, QUERY, SearchSpec(min_score=0.5))] == ["a.jpg"]
+    assert retrieve(store, QUERY, SearchSpec(min_score=0.9)) == []
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"top": 0}, "top 0: ask for 1"),
+        ({"kinds": ("film",)}, "'film': use some of image, frame, video"),
+        ({"kinds": ()}, "kind none"),
+        ({"merge_gap_seconds": -1.0}, "merge gap -1.0"),
+        ({"merge_gap_seconds": float("nan")}, "merge gap nan"),
+        ({"min_score": float("nan")}, "least score nan"),
+    ],
+)
+def test_bad_settings_say_what_is_allowed(values: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        SearchSpec(**values)  # type: ignore[arg-type]
