@@ -191,10 +191,11 @@ def test_a_reader_keeps_its_segments_through_a_merge(tmp_path: Path, store: Stor
     with store.writing() as writer:
         writer.maintain()
     assert len(store.catalog.segments()) == 1
-    kept = [segment.table(0, segment.row_count) for _, segment in snapshot.segments]
-    assert sum(len(table) for table in kept) == 8 * 30
+    kept = [segment.vectors(0, segment.row_count) for _, segment in snapshot.segments]
+    assert sum(len(vectors) for vectors in kept) == 8 * 30
     after = reader.search(query, k=30)[0]
-    assert [u.id for u in after] == [u.id for u in before]
+    assert {u.id for u in after} == {u.id for u in before}
+    np.testing.assert_allclose([u.score for u in after], [u.score for u in before], atol=1e-6)
 
 
 def test_unfinished_and_unknown_segments_are_swept(store: Store) -> None:
@@ -275,7 +276,7 @@ def test_broken_manifest_is_one_clear_error(store: Store, text: str) -> None:
         Store.open(store.folder)
 
 
-@pytest.mark.parametrize("name", ["vectors.npy", "rows.parquet", "sums.npy", "segment.json"])
+@pytest.mark.parametrize("name", ["vectors.npy", "lookup.npy", "sums.npy", "segment.json"])
 @pytest.mark.parametrize("how", ["truncate", "remove"])
 def test_damaged_segment_files_are_named(store: Store, name: str, how: str) -> None:
     publish(store, many(5, 1))

@@ -2,6 +2,7 @@
 
     vectors.npy    (rows, dim) float16, the truth that every score is computed from
     rows.parquet   id, media_id, kind, start_seconds, end_seconds, frame_number
+    lookup.npy     the same at fixed places, for looking hits up
     sums.npy       (unit kinds, dim) float32, the sum of the vectors of each kind
     ann.faiss      optional: candidates for the rows above
     segment.json   row count, dimension, the block of rows of each kind, size and hash of each file
@@ -15,38 +16,29 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import threading
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from clipsearch.errors import IndexDamagedError
 from clipsearch.store import ann
+from clipsearch.store.arrays import ArrayFile, write_header
+from clipsearch.store.lookup import LOOKUP_TYPE, scored_units
 from clipsearch.store.manifest import sync_folder
 from clipsearch.store.recipes import IndexRecipe
-from clipsearch.types import UNIT_KINDS, ScoredUnit, Unit, UnitKind, Vectors
+from clipsearch.types import UNIT_KINDS, ScoredUnit, UnitKind, Vectors
 
-ROW_SCHEMA = pa.schema(
-    [
-        ("id", pa.int64()),
-        ("media_id", pa.int64()),
-        ("kind", pa.string()),
-        ("start_seconds", pa.float64()),
-        ("end_seconds", pa.float64()),
-        ("frame_number", pa.int64()),
-    ]
-)
-ROW_GROUP_ROWS = 4096  # a hit reads one group: small enough to decode in about a millisecond
-VECTORS, ROWS, SUMS, ANN, FACTS = (
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+VECTORS, ROWS, LOOKUP, SUMS, ANN, FACTS = (
     "vectors.npy",
     "rows.parquet",
+    "lookup.npy",
     "sums.npy",
     "ann.faiss",
     "segment.json",
@@ -77,18 +69,23 @@ def write_segment(
     `pieces` come in the order of UNIT_KINDS. With `quantiser`, a trained empty ANN index, the
     segment gets its own filled copy.
     """
+    # pyarrow takes a tenth of a second to import, and searching does without it.
+    from clipsearch.store.rows import ROW_GROUP_ROWS, parquet_writer, to_lookup
+
     folder.mkdir(parents=True)
     sums = np.zeros((len(UNIT_KINDS), shape[1]), np.float32)
     blocks = {kind: [0, 0] for kind in UNIT_KINDS}
     cursor = 0
     with (
         (folder / VECTORS).open("wb") as vectors_file,
-        pq.ParquetWriter(folder / ROWS, ROW_SCHEMA, compression="zstd") as rows_file,
+        (folder / LOOKUP).open("wb") as lookup_file,
+        parquet_writer(folder / ROWS) as rows_file,
     ):
-        header = {"descr": "<f2", "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(vectors_file, header)
+        write_header(vectors_file, ann.VECTOR_TYPE, shape)
+        write_header(lookup_file, LOOKUP_TYPE, shape[:1])
         for piece in pieces:
             vectors_file.write(np.ascontiguousarray(piece.vectors, ann.VECTOR_TYPE).tobytes())
+            lookup_file.write(to_lookup(piece.rows).tobytes())
             rows_file.write_table(piece.rows, row_group_size=ROW_GROUP_ROWS)
             sums[UNIT_KINDS.index(piece.kind)] += piece.vectors.sum(axis=0, dtype=np.float32)
             if blocks[piece.kind][1] == 0:
@@ -133,11 +130,8 @@ class Segment:
         self.blocks: dict[str, list[int]] = facts["kinds"]
         self.sums = np.load(folder / SUMS)  # (unit kinds, dim) float32
         self._ann = ann.AnnIndex(folder / ANN) if ANN in facts["files"] else None
-        self._vectors = ann.VectorFile(folder / VECTORS, self.row_count, dim)
-        with _rows_readable(folder):
-            self._rows = pq.ParquetFile(folder / ROWS)
-        self._rows_lock = threading.Lock()  # a ParquetFile serves one thread at a time
-        self._group_starts = _group_starts(self._rows, self.row_count, folder)
+        self._vectors = ArrayFile(folder / VECTORS, ann.VECTOR_TYPE, (self.row_count, dim))
+        self._lookup = ArrayFile(folder / LOOKUP, LOOKUP_TYPE, (self.row_count,))
 
     def mask(self, kinds: Sequence[UnitKind], dead: Iterable[tuple[int, int]]) -> Mask | None:
         """(rows,) True for live rows of `kinds`; None when that is every row."""
@@ -157,10 +151,10 @@ class Segment:
     ) -> list[tuple[NDArray[np.float32], Rows]]:
         """For each query the up to `k` best (scores, rows), by exact cosine, best first."""
         if self._ann is None or exact:
-            return self._vectors.scan(queries, k, mask)
+            return ann.scan(self._vectors, queries, k, mask)
         candidates = self._ann.candidates(queries, max(k, recipe.candidates), recipe, mask)
         return [
-            self._vectors.rank(query, rows, k)
+            ann.rank(self._vectors, query, rows, k)
             for query, rows in zip(queries, candidates, strict=True)
         ]
 
@@ -170,60 +164,17 @@ class Segment:
 
     def take(self, rows: Rows) -> Vectors:
         """(len(rows), dim) float32 vectors of scattered rows."""
-        return self._vectors.take(rows)
+        return self._vectors.take(rows).astype(np.float32)
 
-    def table(self, first: int, count: int) -> pa.Table:
-        """Neighbouring rows as a table of ROW_SCHEMA; only their row groups are read."""
-        groups = self._groups_of(np.arange(first, first + count, dtype=np.int64))
-        table = self._read_groups(groups)
-        return table.slice(first - int(self._group_starts[groups[0]]), count)
+    def table(self) -> pa.Table:
+        """Every row, as `rows.ROW_SCHEMA` says."""
+        from clipsearch.store.rows import read_rows
+
+        return read_rows(self.folder / ROWS, self.row_count)
 
     def units(self, rows: Rows, scores: NDArray[np.float32]) -> list[ScoredUnit]:
-        """The units at `rows`, in their order; only the row groups that hold them are read."""
-        if not len(rows):
-            return []
-        groups = self._groups_of(rows)
-        table = self._read_groups(groups)
-        sizes = np.diff(self._group_starts)[groups]
-        offsets = np.concatenate([[0], np.cumsum(sizes)[:-1]])
-        group_of_row = np.searchsorted(self._group_starts, rows, side="right") - 1
-        position = rows - self._group_starts[group_of_row]
-        position = position + offsets[np.searchsorted(groups, group_of_row)]
-        records = table.take(pa.array(position)).to_pylist()
-        return [
-            _scored_unit(record, float(score))
-            for record, score in zip(records, scores, strict=True)
-        ]
-
-    def _read_groups(self, groups: list[int]) -> pa.Table:
-        with self._rows_lock, _rows_readable(self.folder):
-            return self._rows.read_row_groups(groups)
-
-    def _groups_of(self, rows: Rows) -> list[int]:
-        return sorted({int(g) for g in np.searchsorted(self._group_starts, rows, side="right") - 1})
-
-
-@contextmanager
-def _rows_readable(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except pa.ArrowInvalid as error:
-        raise IndexDamagedError(f"{folder / ROWS} cannot be read: {error}") from error
-
-
-def _scored_unit(record: dict[str, Any], score: float) -> ScoredUnit:
-    unit = Unit(
-        record["kind"], record["start_seconds"], record["end_seconds"], record["frame_number"]
-    )
-    return ScoredUnit(score, record["id"], record["media_id"], unit)
-
-
-def _group_starts(file: pq.ParquetFile, row_count: int, folder: Path) -> Rows:
-    sizes = [file.metadata.row_group(g).num_rows for g in range(file.metadata.num_row_groups)]
-    starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-    if starts[-1] != row_count:
-        raise IndexDamagedError(f"{folder / ROWS} has {starts[-1]} rows, not {row_count}")
-    return starts
+        """The units at `rows`, in their order."""
+        return scored_units(self._lookup.take(rows), scores)
 
 
 def _read_facts(folder: Path, dim: int) -> dict[str, Any]:

@@ -9,13 +9,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 
 from clipsearch.store import ann
 from clipsearch.store.catalog import Catalog, NewMedia, RowRange, SegmentEntry
 from clipsearch.store.manifest import Manifest, sync_folder
 from clipsearch.store.recipes import TRAINING_VECTORS_PER_LIST, list_count
-from clipsearch.store.segment import ROW_SCHEMA, Piece, Segment, write_segment
+from clipsearch.store.segment import Piece, Segment, write_segment
 from clipsearch.types import UNIT_KINDS, EncodedMedia, FoundFile, UnitKind
 
 SEGMENTS = "segments"
@@ -158,12 +157,12 @@ def _copied(live: Sequence[RowRange], segments: dict[int, Segment]) -> Iterator[
             runs[-1] = RowRange(part.media_id, part.kind, part.segment_id, last.first_row, count)
         else:
             runs.append(part)
+    tables = {id_: segment.table() for id_, segment in segments.items()}
     for run in runs:
-        segment = segments[run.segment_id]
         yield Piece(
             run.kind,
-            segment.vectors(run.first_row, run.row_count),
-            segment.table(run.first_row, run.row_count),
+            segments[run.segment_id].vectors(run.first_row, run.row_count),
+            tables[run.segment_id].slice(run.first_row, run.row_count),
         )
 
 
@@ -181,24 +180,16 @@ def _layout(media: Sequence[EncodedMedia]) -> list[dict[UnitKind, tuple[int, int
 
 
 def _pieces(media: Sequence[EncodedMedia], ids: Sequence[int], unit_id: int) -> Iterator[Piece]:
+    from clipsearch.store.rows import rows_table
+
     for kind in UNIT_KINDS:
-        vectors, records = [], []
+        vectors, owners, units = [], [], []
         for media_id, item in zip(ids, media, strict=True):
             mine = [i for i, unit in enumerate(item.batch.units) if unit.kind == kind]
             vectors.append(item.batch.vectors[mine])
-            for i in mine:
-                unit = item.batch.units[i]
-                records.append(
-                    {
-                        "id": unit_id,
-                        "media_id": media_id,
-                        "kind": kind,
-                        "start_seconds": unit.start_seconds,
-                        "end_seconds": unit.end_seconds,
-                        "frame_number": unit.frame_number,
-                    }
-                )
-                unit_id += 1
-        if records:
-            table = pa.Table.from_pylist(records, schema=ROW_SCHEMA)
-            yield Piece(kind, np.concatenate(vectors).astype(np.float16), table)
+            owners += [media_id] * len(mine)
+            units += [item.batch.units[i] for i in mine]
+        if units:
+            rows = rows_table(unit_id, owners, units)
+            unit_id += len(units)
+            yield Piece(kind, np.concatenate(vectors).astype(np.float16), rows)
