@@ -129,10 +129,10 @@ def load(spec: EncoderSpec, *, device: str) -> BuiltinEncoder:
 
 def class_names() -> list[str]:
     """First WordNet name of each ImageNet-1k class, in the classifier's order (from timm)."""
-    from timm.data import ImageNetInfo
+    from timm.data import ImageNetInfo  # type: ignore[attr-defined]  # timm marks no exports
 
     info = ImageNetInfo("imagenet-1k")
-    return [info.index_to_description(i).split(",")[0].strip() for i in range(info.num_classes())]
+    return [name.split(",")[0].strip() for name in info.label_descriptions()]
 
 
 def write_centre(path: Path = CENTRE_FILE) -> None:

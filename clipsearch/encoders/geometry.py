@@ -58,12 +58,12 @@ class Geometry:
                 rows.first : rows.first + rows.length,
                 columns.first : columns.first + columns.length,
             ]
-        else:  # the same arithmetic for the part alone, up to rounding: a grey level at most
+        else:  # the part alone: the same arithmetic up to rounding, a grey level in photos
             box = (columns.start, rows.start, columns.stop, rows.stop)
             size = (columns.length, rows.length)
             part = np.asarray(picture.resize(size, resample=resample, box=box))
         if part.shape[:2] == self.crop:
-            return np.ascontiguousarray(part)
+            return np.array(part)  # a copy: a view would keep the whole picture alive
         canvas = np.full((*self.crop, 3), self.fill, dtype=np.uint8)
         top, left = rows.padding, columns.padding
         canvas[top : top + rows.length, left : left + columns.length] = part

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from clipsearch.encoders.base import EncoderSpec, Prepared
 from clipsearch.encoders.devices import check_device_name, pick_device
-from clipsearch.encoders.geometry import Geometry
+from clipsearch.encoders.geometry import Geometry, ResizeMode
 from clipsearch.encoders.openclip_files import ModelFiles, find_files
 from clipsearch.encoders.spec import parse_spec
 from clipsearch.encoders.values import checked_stack, plain_text, unit_rows
@@ -21,9 +22,7 @@ from clipsearch.types import Pixels, Vectors
 if TYPE_CHECKING:
     import torch
 
-# Half precision on GPUs only; on a CPU it moves vectors more than it is worth
-# (docs/decisions/004). Fixed for each kind of device: a run must be repeatable.
-PRECISION = {"cuda": "fp16", "cpu": "fp32", "mps": "fp32"}
+BF16_CPU_FLAGS = {"avx512_bf16", "amx_bf16"}  # with one, bf16 is twice as fast (decisions/004)
 IMAGE_BATCH = {"cuda": 128, "cpu": 8, "mps": 32}
 TEXT_BATCH = 64
 
@@ -32,7 +31,8 @@ class OpenClipEncoder:
     """An Encoder around one open_clip model, loaded whole on creation.
 
     The fingerprint leaves the precision out: an index that a GPU built in fp16 can be queried on
-    a laptop in fp32, where a row differs by less than 1e-2 in cosine (docs/decisions/004).
+    a laptop in fp32, where a row differs by less than 1e-2 in cosine. In half precision a row
+    also depends on its batch, by less than that (docs/decisions/004).
     """
 
     supports_text = True
@@ -42,8 +42,9 @@ class OpenClipEncoder:
         """`name` as in EncoderSpec. Raises EncoderError, see `load`."""
         self.spec = EncoderSpec("openclip", name)
         self._device = pick_device(device)
+        self.precision = precision_for(self._device.type)
         self._files = find_files(name)
-        self._model = _build(self._files, self._device)
+        self._model = _build(self._files, device=self._device, precision=self.precision)
         self._tokenizer = _tokenizer(self._files.model)
         self._preprocess = dict(self._model.visual.preprocess_cfg)
         self._geometry = _geometry(self._preprocess)
@@ -93,8 +94,8 @@ class OpenClipEncoder:
             torch.tensor(self._preprocess[key], device=self._device).reshape(-1, 1, 1)
             for key in ("mean", "std")
         )
-        half = PRECISION[self._device.type] == "fp16"
-        return ((x - mean) / std).to(torch.float16 if half else torch.float32)
+        kinds = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+        return ((x - mean) / std).to(kinds[self.precision])
 
 
 def load(spec: EncoderSpec, *, device: str) -> OpenClipEncoder:
@@ -107,7 +108,18 @@ def load(spec: EncoderSpec, *, device: str) -> OpenClipEncoder:
     return OpenClipEncoder(parse_spec(str(spec)).name, device=device)
 
 
-def _build(files: ModelFiles, device: torch.device) -> Any:
+def precision_for(device_type: str, *, cpu_info: Path = Path("/proc/cpuinfo")) -> str:
+    """fp16 on CUDA, bf16 on CPUs that multiply it natively, else fp32: fixed for each machine."""
+    if device_type != "cpu":
+        return "fp16" if device_type == "cuda" else "fp32"
+    try:
+        words = set(cpu_info.read_text(encoding="utf-8", errors="replace").split())
+    except OSError:  # not Linux
+        return "fp32"
+    return "bf16" if words & BF16_CPU_FLAGS else "fp32"
+
+
+def _build(files: ModelFiles, *, device: torch.device, precision: str) -> Any:
     import open_clip
 
     from_hub = files.model.startswith("hf-hub:")  # open_clip finds the cached file again
@@ -115,7 +127,7 @@ def _build(files: ModelFiles, device: torch.device) -> Any:
         model = open_clip.create_model(
             files.model,
             pretrained=None if from_hub else str(files.weights),
-            precision=PRECISION[device.type],
+            precision=precision,
             device=device,
             force_quick_gelu=files.quick_gelu,
             force_preprocess_cfg=files.preprocess,
@@ -151,11 +163,13 @@ def _tokenizer(model: str) -> Callable[[list[str]], torch.Tensor]:
 def _geometry(preprocess: dict[str, Any]) -> Geometry:
     size = preprocess["size"]
     height, width = (size, size) if isinstance(size, int) else (int(size[0]), int(size[-1]))
-    bilinear = preprocess["interpolation"] == "bilinear"  # open_clip: all else means bicubic
+    mode: ResizeMode = preprocess["resize_mode"] or "shortest"
+    # open_clip: all else means bicubic, and so does "shortest" to what is not a square
+    bilinear = preprocess["interpolation"] == "bilinear" and (height == width or mode != "shortest")
     return Geometry(
         target=(height, width),
         crop=(height, width),
-        mode=preprocess["resize_mode"] or "shortest",
+        mode=mode,
         interpolation="bilinear" if bilinear else "bicubic",
         fill=preprocess["fill_color"],
     )
