@@ -30,7 +30,7 @@ check: $(VENV)/.dev  ## format, lint, types, import layers
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.dev  ## every benchmark, as JSON lines
-	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+	for name in ingest query; do $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 format: $(VENV)/.dev
 	$(BIN)/ruff format .

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -34,9 +36,7 @@ def test_windows_cover_every_frame_once(count: int, lengths: list[int]) -> None:
     np.testing.assert_array_equal(batch.vectors[:count], rows)
     added = [unit for unit in batch.units if unit.kind == "video"]
     edges = np.concatenate([[0], np.cumsum(lengths)])
-    assert [(u.start_seconds, u.end_seconds) for u in added] == list(
-        zip(edges[:-1], edges[1:], strict=True)
-    )
+    assert [(u.start_seconds, u.end_seconds) for u in added] == list(pairwise(edges))
     for vector, first, last in zip(batch.vectors[count:], edges[:-1], edges[1:], strict=True):
         np.testing.assert_allclose(vector, mean_pool(rows[first:last]), atol=1e-7)
 

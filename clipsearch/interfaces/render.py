@@ -78,7 +78,7 @@ def as_csv(records: Sequence[Record]) -> str:
 
 
 def as_tsv(records: Sequence[Record]) -> str:
-    """A header and one tab-separated line a record; tabs and line ends in names are escaped."""
+    """A header and one tab-separated line a record; tabs, line ends and `\\` are escaped."""
     if not records:
         return ""
     columns = [name for name in records[0] if name not in ("kind", "moment", "error")]
@@ -139,7 +139,7 @@ def _cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.{DECIMALS}f}"
     text = str(value)
-    for raw, escaped in (("\t", "\\t"), ("\n", "\\n"), ("\r", "\\r")):
+    for raw, escaped in (("\\", "\\\\"), ("\t", "\\t"), ("\n", "\\n"), ("\r", "\\r")):
         text = text.replace(raw, escaped)
     return text
 

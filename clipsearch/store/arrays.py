@@ -41,15 +41,19 @@ class ArrayFile:
 
     def read(self, first: int, count: int) -> NDArray[Any]:
         """(count, …) neighbouring rows, copied into memory."""
-        buffer = bytearray(count * self._row_bytes)
-        view = memoryview(buffer)
+        buffer = np.empty((count, *self.shape[1:]), self._dtype)
+        self.read_into(buffer.view(np.uint8).reshape(-1), first, count)
+        return buffer
+
+    def read_into(self, buffer: NDArray[np.uint8], first: int, count: int) -> None:
+        """Fill the start of `buffer` with the bytes of neighbouring rows."""
+        view = buffer.data[: count * self._row_bytes]
         position = self._offset + first * self._row_bytes
         while view:
             got = os.preadv(self._descriptor, [view], position)
             if got == 0:
                 raise IndexDamagedError(f"{self._path} ends early")
             view, position = view[got:], position + got
-        return np.frombuffer(buffer, self._dtype).reshape(count, *self.shape[1:])
 
     def take(self, rows: NDArray[np.int64]) -> NDArray[Any]:
         """(len(rows), …) scattered rows, copied; only their pages of the file are read."""
