@@ -24,10 +24,10 @@ SQLITE_FILE = "catalog.sqlite"
 def create_database(url: str | None, index_folder: Path) -> Engine:
     """A new, empty catalog with the newest schema. Raises UsageError if there is one already."""
     engine = _engine(url, index_folder, writable=True)
-    with translated_errors(engine), engine.begin() as db:
+    with _closed_on_error(engine), translated_errors(engine), engine.begin() as db:
         if sa.inspect(db).has_table(schema.media.name):
             raise UsageError(
-                f"the database of {url} holds a catalog already: give each index its own"
+                f"{_shown(engine)} holds a catalog already: give each index a database of its own"
             )
         _migrate(db)
     return engine
@@ -43,7 +43,7 @@ def open_database(url: str | None, index_folder: Path) -> Engine:
         raise IndexMissingError(f"{path} is missing: the index is incomplete, build it again")
     writable = url is not None or os.access(index_folder, os.W_OK)
     engine = _engine(url, index_folder, writable=writable)
-    with translated_errors(engine):
+    with _closed_on_error(engine), translated_errors(engine):
         with engine.connect() as db:
             version = db.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
         if version != schema.SCHEMA_VERSION:
@@ -94,6 +94,15 @@ def _migrate(db: Connection) -> None:
 
 
 @contextmanager
+def _closed_on_error(engine: Engine) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        engine.dispose()
+        raise
+
+
+@contextmanager
 def translated_errors(engine: Engine) -> Iterator[None]:
     """Raise database errors as ours: OSError for a full disk, else IndexDamagedError."""
     try:
@@ -103,8 +112,12 @@ def translated_errors(engine: Engine) -> Iterator[None]:
             raise OSError(
                 errno.ENOSPC, os.strerror(errno.ENOSPC), str(engine.url.database)
             ) from error
-        where = engine.url.render_as_string(hide_password=True)
-        raise IndexDamagedError(f"the catalog {where} failed: {error.orig}") from error
+        reason = str(error.orig).strip().partition("\n")[0]
+        raise IndexDamagedError(f"the catalog {_shown(engine)} failed: {reason}") from error
+
+
+def _shown(engine: Engine) -> str:
+    return engine.url.render_as_string(hide_password=True)
 
 
 def _safe(url: str) -> str:

