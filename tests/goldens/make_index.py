@@ -1,0 +1,75 @@
+"""Writes `indexes/golden-vN`, the tiny index that every later version must still read.
+
+Run once per format version, with the version that introduces it: python -m tests.goldens.make_index
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from clipsearch.store.manifest import FORMAT_VERSION, Manifest
+from clipsearch.store.recipes import get_recipe
+from clipsearch.store.store import Store
+from clipsearch.types import EmbeddingBatch, EncodedMedia, FoundFile, MediaInfo, Unit, Vectors
+from clipsearch.version import VERSION
+
+GOLDEN = Path(__file__).parents[2] / "indexes" / f"golden-v{FORMAT_VERSION}"
+DIM = 8
+ROOT = Path("/media")
+
+
+def rows(count: int, start: int) -> Vectors:
+    """Unit rows whose values fp16 holds: two axes of 0.6 and 0.8."""
+    made = np.zeros((count, DIM), np.float32)
+    for row in range(count):
+        made[row, (start + row) % DIM] = 0.6
+        made[row, (start + row + 1) % DIM] = 0.8
+    return made
+
+
+def media() -> list[EncodedMedia]:
+    photo = EncodedMedia(
+        FoundFile(ROOT, "photo.jpg", "image", 100, 1_700_000_000_000_000_000),
+        "sha256:1",
+        MediaInfo(640, 480),
+        EmbeddingBatch(rows(1, 0), (Unit("image"),)),
+    )
+    frames = tuple(Unit("frame", float(i), float(i + 1), 25 * i) for i in range(3))
+    film = EncodedMedia(
+        FoundFile(ROOT, "sub/film.mp4", "video", 200, 1_700_000_000_000_000_001),
+        "sha256:2",
+        MediaInfo(1920, 1080, 3.0),
+        EmbeddingBatch(rows(4, 1), (*frames, Unit("video", 0.0, 3.0))),
+    )
+    gone = EncodedMedia(
+        FoundFile(ROOT, "gone.jpg", "image", 300, 1_700_000_000_000_000_002),
+        "sha256:3",
+        MediaInfo(10, 10),
+        EmbeddingBatch(rows(1, 5), (Unit("image"),)),
+    )
+    return [photo, film, gone]
+
+
+def main() -> None:
+    sampling = {
+        "method": "fps",
+        "fps": 1.0,
+        "count": None,
+        "keep_all_frames": False,
+        "window_seconds": 30.0,
+    }
+    manifest = Manifest(f"fake:{DIM}", "golden", DIM, get_recipe("flat"), sampling, None, VERSION)
+    store = Store.create(GOLDEN, manifest)
+    with store.writing() as writer:
+        writer.catalog.add_root(ROOT)
+        writer.publish(media())
+        writer.put_failure(FoundFile(ROOT, "bad.jpg", "image", 5, 6), "sha256:4", "damaged")
+        writer.catalog.remove_media([3])
+    store.close()
+    (GOLDEN / "lock").unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""Every index that an earlier version wrote is still read, with the same answers."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from clipsearch.store.manifest import FORMAT_VERSION
+from clipsearch.store.store import Store
+from clipsearch.types import Unit
+from tests.goldens.make_index import DIM, rows
+from tests.vectors import image, unit_rows
+
+INDEXES = Path(__file__).parents[1] / "indexes"
+
+
+@pytest.fixture(params=range(1, FORMAT_VERSION + 1))
+def golden(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    """A copy of the index of each format version; a missing one is an error."""
+    shutil.copytree(INDEXES / f"golden-v{request.param}", tmp_path / "index")
+    return Store.open(tmp_path / "index")
+
+
+def test_units_media_and_scores_are_as_written(golden: Store) -> None:
+    units = sorted(golden.search(rows(1, 1), k=100)[0], key=lambda u: u.id)
+    assert [(u.id, u.media_id, u.unit) for u in units] == [
+        (1, 1, Unit("image")),
+        (3, 2, Unit("frame", 0.0, 1.0, 0)),
+        (4, 2, Unit("frame", 1.0, 2.0, 25)),
+        (5, 2, Unit("frame", 2.0, 3.0, 50)),
+        (6, 2, Unit("video", 0.0, 3.0)),
+    ]
+    expected = np.vstack([rows(1, s) for s in (0, 1, 2, 3, 4)]) @ rows(1, 1)[0]
+    np.testing.assert_allclose([u.score for u in units], expected, atol=1e-3)
+    kept = {m.relative: (m.id, m.kind, m.state, m.error) for m in golden.catalog.all_media()}
+    assert kept == {
+        "photo.jpg": (1, "image", "ready", None),
+        "sub/film.mp4": (2, "video", "ready", None),
+        "bad.jpg": (4, "image", "failed", "damaged"),
+    }
+
+
+def test_it_can_be_added_to(golden: Store) -> None:
+    with golden.writing() as writer:
+        writer.publish([image("new.jpg", unit_rows(1, 1, DIM))])
+    best = golden.search(unit_rows(1, 1, DIM), k=1)[0][0]
+    assert (best.id, best.media_id) == (7, 5)
