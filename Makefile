@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check bench format clean
+.PHONY: demo test check bench docs format clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -31,6 +31,9 @@ check: $(VENV)/.dev  ## format, lint, types, import layers
 
 bench: $(VENV)/.dev  ## every benchmark, as JSON lines
 	for name in ingest query; do $(BIN)/python -m benchmarks.$$name || exit 1; done
+
+docs: $(VENV)/.dev  ## the commands' options in the README
+	$(BIN)/python -m tools.command_help
 
 format: $(VENV)/.dev
 	$(BIN)/ruff format .

@@ -102,7 +102,9 @@ def index(
     include_hidden: Annotated[
         bool, typer.Option("--include-hidden", help="Also hidden files and folders.")
     ] = False,
-    batch_size: Annotated[int, typer.Option("-b", "--batch-size", min=1)] = 32,
+    batch_size: Annotated[
+        int, typer.Option("-b", "--batch-size", min=1, help="Pictures encoded at once.")
+    ] = 32,
     max_image_megapixels: Annotated[
         float | None, typer.Option(help="Refuse larger pictures undecoded. [default: 256]")
     ] = None,
@@ -223,7 +225,10 @@ def query(
 
 
 @app.command()
-def status(index: IndexOption = None, json: JsonOption = False) -> None:
+def status(
+    index: IndexOption = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
     """Print what the index holds and how it was built."""
     from clipsearch.engine import Index
 
