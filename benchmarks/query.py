@@ -67,7 +67,7 @@ def main() -> None:
             index = Path(folder) / "index"
             # A process's peak memory starts at its parent's: the parent builds nothing itself.
             run(python, "-m", "benchmarks.query", str(index), str(rows))
-            command = (python, "-m", "clipsearch.interfaces.cli", "query", WORDS)
+            command = (python, "-m", "clipsearch", "query", WORDS)
             encoder, imports, query = in_turns(
                 REPEATS,
                 (python, "-c", ENCODER),

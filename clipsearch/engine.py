@@ -133,6 +133,7 @@ class Index:
 
         Raises EncoderError, IndexExistsError, or UsageError for a folder with other content.
         """
+        _check_utf8(path)
         chosen = _resolve(model, offline, on_notice)
         index_recipe = get_recipe(recipe)
         encoder = load_encoder(chosen, device=device)
@@ -314,7 +315,7 @@ class Index:
         sampling = SamplingSpec.from_dict(recorded)
         if (wanted or sampling) != sampling:
             raise UsageError(
-                f"{self.path} samples by {sampling}, not {wanted}: use another --index"
+                f"{self.path} samples videos by {sampling}, not by {wanted}: use another --index"
             )
         if (options.window_seconds or window_seconds) != window_seconds:
             raise UsageError(
@@ -333,9 +334,18 @@ def _resolve(model: str, offline: bool, on_notice: Callable[[str], None]) -> Enc
     return spec
 
 
+def _check_utf8(path: str | os.PathLike[str]) -> None:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        shown = os.fsencode(path).decode(errors="replace")
+        raise UsageError(f"{shown} is not valid UTF-8: rename it first") from None
+
+
 def _split_missing(paths: Iterable[str | os.PathLike[str]]) -> tuple[list[Path], list[Failure]]:
     found, missing = [], []
     for given in paths:
+        _check_utf8(given)
         path = Path(given).expanduser().resolve()
         if path.exists():
             found.append(path)

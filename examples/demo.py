@@ -61,7 +61,7 @@ def clipsearch(*arguments: str) -> str:
     """Run the command as a user would, showing it; its output."""
     shown = [a if " " not in a else f'"{a}"' for a in arguments]
     print("$ clipsearch", *(s.replace(f"{FOLDER.parent}/", "") for s in shown), flush=True)
-    command = [sys.executable, "-m", "clipsearch.interfaces.cli", *arguments]
+    command = [sys.executable, "-m", "clipsearch", *arguments]
     result = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     print(result.stdout.replace(f"{FOLDER.parent}/", ""), flush=True)
     return result.stdout

@@ -14,7 +14,7 @@ from clipsearch.ingest.batcher import Batcher, PartialMedia
 from clipsearch.ingest.changes import Candidate, Decider, Decision, candidates, gone
 from clipsearch.ingest.pooling import with_windows
 from clipsearch.ingest.readahead import read_ahead
-from clipsearch.ingest.scopes import Scope
+from clipsearch.ingest.scopes import Scope, is_below
 from clipsearch.media import ReadSpec, open_media
 from clipsearch.media.discover import Unreadable, WalkSpec, discover
 from clipsearch.store.writer import Writer
@@ -82,7 +82,7 @@ class Ingest:
         self._counts = dict.fromkeys(("added", "updated", "unchanged", "moved", "removed"), 0)
         self._failures: list[Failure] = []
         self._warnings: list[str] = []
-        self._found = self._done = self._units = 0
+        self._done = self._units = 0
         self._total: int | None = None
 
     def run(self, scopes: Sequence[Scope]) -> IngestReport:
@@ -93,6 +93,7 @@ class Ingest:
         if self._count_files:
             walks = (self._discover(scope, on_unreadable=lambda *_: None) for scope in scopes)
             self._total = sum(1 for walk in walks for _ in walk)
+        self._warnings += [f"{lost}: its files are read again" for lost in self._writer.lost]
         try:
             for scope in scopes:
                 self._run_scope(scope)
@@ -111,8 +112,9 @@ class Ingest:
             unreadable.append(relative)
             self._fail(scope.root / relative, reason)
 
-        files = self._discover(scope, on_unreadable)
-        found_before, next_id = self._found, self._writer.catalog.next_media_id()
+        empty_parts = set(scope.under)
+        next_id = self._writer.catalog.next_media_id()
+        files = self._note_parts(self._discover(scope, on_unreadable), empty_parts)
         reading = read_ahead(self._to_read(files), self._read, workers=self._spec.workers)
         with closing(reading):
             for candidate, events in reading:
@@ -125,15 +127,21 @@ class Ingest:
         missing = gone(
             self._writer.catalog,
             scope.root,
-            in_scope=lambda relative: scope.covers(relative) and not _below(relative, unreadable),
+            in_scope=lambda name: scope.covers(name) and not _below_any(name, unreadable),
             seen=lambda media_id: media_id >= next_id or media_id in self._seen,
         )
-        self._remove_gone(scope, missing, found_any=self._found > found_before)
+        self._remove_gone(scope.root, missing, empty_parts)
+
+    def _note_parts(self, files: Iterator[FoundFile], empty: set[str]) -> Iterator[FoundFile]:
+        """Pass files on, striking out the parts of the scope that have some."""
+        for file in files:
+            if empty:
+                empty -= {part for part in empty if is_below(file.relative, part)}
+            yield file
 
     def _to_read(self, files: Iterator[FoundFile]) -> Iterator[Candidate]:
         """The files that must be opened; the others are counted on the way."""
         for candidate in candidates(files, self._writer.catalog):
-            self._found += 1
             known = candidate.known
             if known is not None:
                 self._seen.add(known.id)
@@ -230,15 +238,16 @@ class Ingest:
         self._writer.publish(ready)
         self._published_at = time.monotonic()
 
-    def _remove_gone(
-        self, scope: Scope, missing: Sequence[StoredMedia], *, found_any: bool
-    ) -> None:
-        if missing and not found_any:
-            self._warnings.append(
-                f"{scope} has no media now but {len(missing)} indexed files: kept, in case its "
-                "disk is away (remove the files for good with `clipsearch prune` or a new index)"
-            )
-            return
+    def _remove_gone(self, root: Path, missing: Sequence[StoredMedia], empty: set[str]) -> None:
+        """Forget files that are gone, except where there is no media at all any more."""
+        for part in sorted(empty):
+            kept = [media for media in missing if is_below(media.relative, part)]
+            if kept and (root / part).is_dir():
+                self._warnings.append(
+                    f"{root / part} has no media now but {len(kept)} indexed files: kept, in case "
+                    "its disk is away"
+                )
+                missing = [media for media in missing if media not in kept]
         self._writer.catalog.remove_media([media.id for media in missing])
         self._counts["removed"] += len(missing)
 
@@ -263,10 +272,8 @@ class Ingest:
         self._on_failure(failure)
 
 
-def _below(relative: str, folders: Sequence[str]) -> bool:
-    return any(
-        not folder or relative == folder or relative.startswith(folder + "/") for folder in folders
-    )
+def _below_any(relative: str, parts: Sequence[str]) -> bool:
+    return any(is_below(relative, part) for part in parts)
 
 
 def _is_utf8(name: str) -> bool:

@@ -16,12 +16,12 @@ class Scope:
 
     def covers(self, relative: str) -> bool:
         """Whether a file of the root lies in the scope."""
-        return any(
-            not part or relative == part or relative.startswith(part + "/") for part in self.under
-        )
+        return any(is_below(relative, part) for part in self.under)
 
-    def __str__(self) -> str:
-        return ", ".join(str(self.root / part) for part in self.under)
+
+def is_below(relative: str, part: str) -> bool:
+    """Whether a file, relative to a root, is `part` of it or lies below; "" is all of it."""
+    return not part or relative == part or relative.startswith(part + "/")
 
 
 def scopes_of(paths: Iterable[Path], known_roots: Sequence[Path]) -> list[Scope]:

@@ -13,9 +13,15 @@ from typing import Annotated, Any
 
 import typer
 
-from clipsearch.errors import ClipsearchError, IndexMissingError
+from clipsearch.errors import (
+    ClipsearchError,
+    IndexExistsError,
+    IndexMissingError,
+    UsageError,
+)
+from clipsearch.interfaces.console import escaped, prepare_streams, say, write
 from clipsearch.interfaces.places import index_folder
-from clipsearch.interfaces.render import FORMATS, Record, hit_record, media_record
+from clipsearch.interfaces.render import FORMATS, Format, hit_record, media_record
 from clipsearch.types import Failure
 from clipsearch.version import VERSION
 
@@ -136,41 +142,48 @@ def index(
         exclude_dirs=tuple(exclude_dir or ()),
         include_hidden=include_hidden,
         batch_size=batch_size,
-        max_image_megapixels=max_image_megapixels or MAX_IMAGE_MEGAPIXELS,
+        max_image_megapixels=(
+            MAX_IMAGE_MEGAPIXELS if max_image_megapixels is None else max_image_megapixels
+        ),
         retry_failed=retry_failed,
         wait=not no_wait,
     )
     folder = index_folder(index, os.environ, Path.cwd())
     try:
         opened = Index.open(folder, device=device)
-        opened.require_model(model)
     except IndexMissingError:
-        opened = Index.create(
-            folder,
-            model=model,
-            recipe=recipe,
-            catalog=catalog,
-            device=device,
-            offline=_offline(),
-            on_notice=_say,
-        )
-    with opened, progress_bar() as on_progress:
+        if not any(path.exists() for path in paths):
+            raise UsageError(f"{', '.join(map(str, paths))}: no such file or folder") from None
+        try:
+            opened = Index.create(
+                folder,
+                model=model,
+                recipe=recipe,
+                catalog=catalog,
+                device=device,
+                offline=_offline(),
+                on_notice=say,
+            )
+        except IndexExistsError:  # another process was first
+            opened = Index.open(folder, device=device)
+    with opened, progress_bar() as bar:
+        opened.require_model(model)
         listener = AddListener(
-            on_failure=_say_skipped,
-            on_progress=on_progress,
-            on_wait=lambda: _say("another process is writing to the index: waiting for it"),
+            on_failure=lambda failure: bar.say(_skipped(failure)),
+            on_progress=bar.update,
+            on_wait=lambda: bar.say("another process is writing to the index: waiting for it"),
             count_files=sys.stderr.isatty(),
         )
         try:
             report = opened.add(paths, options=options, listener=listener)
         except KeyboardInterrupt:
-            _say("interrupted: what was indexed so far is kept, run it again to go on")
+            bar.say("interrupted: what was indexed so far is kept, run it again to go on")
             raise typer.Exit(EXIT_INTERRUPTED) from None
     for warning in report.warnings:
-        _say(f"warning: {warning}")
+        say(f"warning: {escaped(warning)}")
     counts = ("added", "updated", "unchanged", "moved", "removed")
     summary = ", ".join(f"{name} {getattr(report, name)}" for name in counts)
-    _say(f"{summary}, skipped {len(report.failures)}: {opened.path}")
+    say(f"{summary}, skipped {len(report.failures)}: {opened.path}")
     if strict and report.failures:
         raise typer.Exit(EXIT_SKIPPED)
 
@@ -207,6 +220,7 @@ def query(
     """Print the images and the moments of videos that match words best."""
     from clipsearch.engine import Index
 
+    render = _format(paths=filepath_only, paths0=print0, json=json, jsonl=jsonl, csv=csv)
     with Index.open(index_folder(index, os.environ, Path.cwd()), device=device) as opened:
         hits = opened.search(
             " ".join(text),
@@ -216,10 +230,9 @@ def query(
             merge_gap=merge_gap,
             exact=exact,
         )
-    chosen = _format(paths=filepath_only, paths0=print0, json=json, jsonl=jsonl, csv=csv)
-    _print(chosen, [hit_record(hit) for hit in hits])
+    write(render([hit_record(hit) for hit in hits]))
     if not hits:
-        _say("nothing found")
+        say("nothing found")
         if fail_empty:
             raise typer.Exit(EXIT_EMPTY)
 
@@ -236,13 +249,13 @@ def status(
         values = asdict(opened.status())
     values = {name: _plain(value) for name, value in values.items()}
     if json:
-        _write(FORMATS["json"]([values])[2:-3].strip() + "\n")
+        write(FORMATS["json"]([values])[2:-3].strip() + "\n")
         return
     for name, value in values.items():
         shown = ", ".join(map(str, value)) if isinstance(value, list) else value
         if isinstance(value, dict):
             shown = ", ".join(f"{key} {item}" for key, item in value.items() if item is not None)
-        _write(f"{name.replace('_', ' ')}: {shown}\n")
+        write(f"{name.replace('_', ' ')}: {shown}\n")
 
 
 @app.command("list")
@@ -260,54 +273,41 @@ def list_(
     """Print the files that the index knows."""
     from clipsearch.engine import Index
 
+    render = _format(paths=filepath_only, paths0=print0, json=json, jsonl=jsonl, csv=csv)
     with Index.open(index_folder(index, os.environ, Path.cwd())) as opened:
         records = [
             media_record(media) for media in opened.media() if not failed or media.state == "failed"
         ]
-    chosen = _format(paths=filepath_only, paths0=print0, json=json, jsonl=jsonl, csv=csv)
-    _print(chosen, records)
+    write(render(records))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command and exit with its code; every foreseen error is one line on stderr."""
+    prepare_streams()
     warnings.filterwarnings("ignore", module="PIL")  # broken EXIF: the picture is read all the same
     try:
         app(arguments, standalone_mode=True)
     except ClipsearchError as error:
-        _say(f"error: {error}")
+        say(f"error: {escaped(str(error))}")
         sys.exit(error.exit_code)
     except OSError as error:
         if error.errno is None:
             raise
         hint = ": free some space and run it again" if error.errno == errno.ENOSPC else ""
         where = f" ({error.filename})" if error.filename else ""
-        _say(f"error: {os.strerror(error.errno)}{where}{hint}")
+        say(f"error: {os.strerror(error.errno)}{where}{hint}")
         sys.exit(ClipsearchError.exit_code)
 
 
-def _format(**flags: bool) -> str:
+def _format(**flags: bool) -> Format:
     wanted = [name for name, given in flags.items() if given]
     if len(wanted) > 1:
         raise typer.BadParameter(f"choose one of the output formats, not {' and '.join(wanted)}")
-    return wanted[0] if wanted else "table" if sys.stdout.isatty() else "tsv"
+    return FORMATS[wanted[0] if wanted else "table" if sys.stdout.isatty() else "tsv"]
 
 
-def _print(chosen: str, records: Sequence[Record]) -> None:
-    _write(FORMATS[chosen](records))
-
-
-def _write(text: str) -> None:
-    sys.stdout.write(text)
-    sys.stdout.flush()
-
-
-def _say(message: str) -> None:
-    print(message, file=sys.stderr, flush=True)
-
-
-def _say_skipped(failure: Failure) -> None:
-    path = str(failure.path).encode(errors="surrogateescape").decode(errors="replace")
-    _say(f"skipping {path}: {failure.reason}")
+def _skipped(failure: Failure) -> str:
+    return f"skipping {escaped(str(failure.path))}: {escaped(failure.reason)}"
 
 
 def _offline() -> bool:

@@ -5,28 +5,40 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from clipsearch.ingest import Progress
+from clipsearch.interfaces.console import say
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """`update` draws files, units and their rate; `say` prints a line above the bar."""
+
+    update: Callable[[Progress], None]
+    say: Callable[[str], None]
 
 
 @contextmanager
-def progress_bar() -> Iterator[Callable[[Progress], None]]:
-    """A function to call with each `Progress`; it draws files, units and their rate."""
+def progress_bar() -> Iterator[Bar]:
+    """A bar on a terminal; elsewhere only what is said."""
     if not sys.stderr.isatty():
-        yield lambda _: None
+        yield Bar(lambda _: None, say)
         return
     from rich.console import Console
     from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
+    from rich.progress import Progress as RichBar
+    from rich.text import Text
 
-    bar = Bar(
+    console = Console(stderr=True)
+    bar = RichBar(
         TextColumn("indexing"),
         BarColumn(),
         TextColumn("{task.completed}/{task.fields[files]} files  {task.fields[units]} units"),
         TextColumn("{task.fields[rate]:.1f} units/s"),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        console=Console(stderr=True),
+        console=console,
         transient=True,
     )
     with bar:
@@ -43,4 +55,4 @@ def progress_bar() -> Iterator[Callable[[Progress], None]]:
                 rate=progress.units / elapsed if elapsed else 0.0,
             )
 
-        yield update
+        yield Bar(update, lambda line: console.print(Text(line), soft_wrap=True))

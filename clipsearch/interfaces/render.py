@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from clipsearch.interfaces.console import escaped
 from clipsearch.types import Hit, StoredMedia
 
 Record = dict[str, Any]
@@ -71,7 +72,7 @@ def as_csv(records: Sequence[Record]) -> str:
     """A header and one row a record, quoted as RFC 4180 says."""
     text = io.StringIO()
     if records:
-        writer = csv.DictWriter(text, list(records[0]), lineterminator="\n")
+        writer = csv.DictWriter(text, list(records[0]), lineterminator="\r\n")
         writer.writeheader()
         writer.writerows(records)
     return text.getvalue()
@@ -138,10 +139,7 @@ def _cell(value: Any) -> str:
         return ""
     if isinstance(value, float):
         return f"{value:.{DECIMALS}f}"
-    text = str(value)
-    for raw, escaped in (("\\", "\\\\"), ("\t", "\\t"), ("\n", "\\n"), ("\r", "\\r")):
-        text = text.replace(raw, escaped)
-    return text
+    return escaped(str(value))
 
 
 def _shown(name: str, value: Any) -> str:

@@ -93,9 +93,8 @@ def _open(file: IO[bytes]) -> ImageFile.ImageFile:
         load_plugins()
         for name in Image.ID:
             factory, accept = Image.OPEN[name]
-            verdict = accept(head) if accept else True
-            if name in REFUSED_FORMATS or not verdict or isinstance(verdict, str):
-                continue  # text says why the plugin cannot read its own format
+            if name in REFUSED_FORMATS or (accept and not _accepted(accept, head)):
+                continue
             picture = _try_plugin(factory, file)
             if picture is not None:
                 return picture
@@ -103,6 +102,14 @@ def _open(file: IO[bytes]) -> ImageFile.ImageFile:
     if picture is None:
         raise MediaError("not a picture in a format that can be read here")
     return picture
+
+
+def _accepted(accept: Callable[[bytes], bool | str], head: bytes) -> bool:
+    try:
+        verdict = accept(head)
+        return bool(verdict) and not isinstance(verdict, str)  # text says why it cannot read it
+    except (IndexError, TypeError, struct.error):  # a head too short to look at
+        return False
 
 
 def _try_plugin(

@@ -50,6 +50,12 @@ class SamplingSpec:
         if type(self.keep_all_frames) is not bool:
             raise UsageError(f"keep_all_frames {self.keep_all_frames!r}: use true or false")
 
+    def __str__(self) -> str:
+        dropping = ", keeping all frames" if self.keep_all_frames else ""
+        if self.method == "uniform":
+            return f"uniform:{self.count}{dropping}"
+        return f"{self.method} at --fps {self.fps:g}{dropping}"
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for a JSON manifest; `from_dict` takes them back."""
         return asdict(self)

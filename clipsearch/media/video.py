@@ -77,7 +77,7 @@ def _open(path: Path) -> InputContainer:
 
 def _media_error(error: av.FFmpegError) -> MediaError:
     """FFmpeg's reason without the path that its message carries."""
-    if isinstance(error, av.InvalidDataError | av.EOFError):
+    if isinstance(error, av.InvalidDataError | av.EOFError | av.ArgumentError):
         return MediaError("not a video, or damaged beyond reading")
     if isinstance(error, OSError):
         return media_error(error)

@@ -91,7 +91,29 @@ def _merge(units: Iterable[ScoredUnit], gap: float, *, typical_score: float) -> 
         moment = _Moment(unit, unit.unit.start_seconds, unit.unit.end_seconds)
         moments.append(moment)
         siblings.append(moment)
-    return moments
+    swallowed = {id(m) for siblings in of_media.values() for m in _fuse(siblings, gap)}
+    return [moment for moment in moments if id(moment) not in swallowed]
+
+
+def _fuse(moments: Sequence[_Moment], gap: float) -> list[_Moment]:
+    """Join the moments of one video that have grown together into the best of each run; returns
+    those that are no hits of their own any more.
+    """
+    swallowed = []
+    in_time = sorted((m for m in moments if m.start is not None), key=lambda m: m.start or 0.0)
+    last: _Moment | None = None
+    for moment in in_time:
+        assert moment.start is not None, "only timed moments are fused"
+        assert moment.end is not None, "units with a start have an end"
+        if last is None or last.end is None or moment.start > last.end + gap:
+            last = moment
+            continue
+        keep, drop = (last, moment) if last.best.score >= moment.best.score else (moment, last)
+        start, end = min(last.start or 0.0, moment.start), max(last.end, moment.end)
+        keep.start, keep.end = start, end
+        swallowed.append(drop)
+        last = keep
+    return swallowed
 
 
 def _joins(moments: Sequence[_Moment], unit: ScoredUnit, gap: float, typical_score: float) -> bool:

@@ -22,6 +22,7 @@ from clipsearch.types import FoundFile, MediaInfo, StoredMedia, UnitKind
 
 T = TypeVar("T")
 
+LOST = "its part of the index was damaged: index it again"
 IN_LIMIT = 500  # values in one IN (...): below every database's limit
 
 
@@ -232,6 +233,19 @@ class Catalog:
             dead = schema.dead_ranges.c.segment_id.in_(old_ids)
             db.execute(sa.delete(schema.dead_ranges).where(dead))
             db.execute(sa.delete(schema.segments).where(schema.segments.c.id.in_(old_ids)))
+
+    def lose_segment(self, segment_id: int) -> None:
+        """Forget a segment that is damaged; its files count as failed until they are read again."""
+        mine = sa.select(schema.ranges.c.media_id).where(schema.ranges.c.segment_id == segment_id)
+        with self._writing() as db:
+            ids = sorted(set(db.execute(mine).scalars()))
+            for chunk in _chunks(ids):
+                _kill_ranges(db, chunk)
+                lost = {"state": "failed", "error": LOST, "size_bytes": -1, "content_hash": ""}
+                here = schema.media.c.id.in_(chunk)
+                db.execute(sa.update(schema.media).where(here).values(lost))
+            for table, column in ((schema.dead_ranges, "segment_id"), (schema.segments, "id")):
+                db.execute(sa.delete(table).where(table.c[column] == segment_id))
 
     def move_media(self, media_id: int, file: FoundFile) -> None:
         """The same content at another place, or with another time: vectors are kept."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import sqlalchemy as sa
 from sqlalchemy import event
@@ -19,6 +21,7 @@ from clipsearch.store import schema
 
 BUSY_SECONDS = 30  # how long SQLite waits for another process's transaction
 SQLITE_FILE = "catalog.sqlite"
+LOG_BYTES = 65_536  # what SQLite needs to open its write-ahead log
 
 
 def create_database(url: str | None, index_folder: Path) -> Engine:
@@ -41,8 +44,16 @@ def open_database(url: str | None, index_folder: Path) -> Engine:
     path = index_folder / SQLITE_FILE
     if url is None and not path.is_file():
         raise IndexMissingError(f"{path} is missing: the index is incomplete, build it again")
-    writable = url is not None or os.access(index_folder, os.W_OK)
-    engine = _engine(url, index_folder, writable=writable)
+    if url is not None or os.access(index_folder, os.W_OK):
+        try:
+            return _opened(_engine(url, index_folder, writable=True))
+        except OSError:  # a disk so full that SQLite cannot even share its log: reading may work
+            if url is not None:
+                raise
+    return _opened(_engine(url, index_folder, writable=False))
+
+
+def _opened(engine: Engine) -> Engine:
     with _closed_on_error(engine), translated_errors(engine):
         with engine.connect() as db:
             version = db.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
@@ -63,10 +74,11 @@ def _engine(url: str | None, index_folder: Path, *, writable: bool) -> Engine:
             return sa.create_engine(url, pool_pre_ping=True)
         except (ArgumentError, SQLAlchemyError, ImportError) as error:
             raise UsageError(f"catalog {_safe(url)}: {error}") from error
-    file = (index_folder / SQLITE_FILE).absolute().as_uri()
-    mode = "rwc" if writable else "ro&immutable=1"
+    path = index_folder / SQLITE_FILE
+    mode = "rwc" if writable else _read_only_mode(path)
     engine = sa.create_engine(
-        url or f"sqlite:///{file}?mode={mode}&uri=true", connect_args={"timeout": BUSY_SECONDS}
+        url or f"sqlite:///{path.absolute().as_uri()}?mode={mode}&uri=true",
+        connect_args={"timeout": BUSY_SECONDS},
     )
 
     @event.listens_for(engine, "connect")
@@ -79,6 +91,12 @@ def _engine(url: str | None, index_folder: Path, *, writable: bool) -> Engine:
         cursor.close()
 
     return engine
+
+
+def _read_only_mode(path: Path) -> str:
+    """Immutable needs no lock files, but would not see what only the log has."""
+    log = path.with_name(path.name + "-wal")
+    return "ro" if log.exists() and log.stat().st_size else "ro&immutable=1"
 
 
 def _migrate(db: Connection) -> None:
@@ -108,15 +126,29 @@ def translated_errors(engine: Engine) -> Iterator[None]:
     try:
         yield
     except DatabaseError as error:
-        if "disk is full" in str(error.orig):
-            raise OSError(
-                errno.ENOSPC, os.strerror(errno.ENOSPC), str(engine.url.database)
-            ) from error
+        if _disk_is_full(engine, str(error.orig)):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), _shown(engine)) from error
         reason = str(error.orig).strip().partition("\n")[0]
         raise IndexDamagedError(f"the catalog {_shown(engine)} failed: {reason}") from error
 
 
+def _disk_is_full(engine: Engine, message: str) -> bool:
+    """SQLite says so, or has an I/O error where there is no room left for its log."""
+    if "disk is full" in message:
+        return True
+    if engine.dialect.name != "sqlite" or "readonly" in message:
+        return False
+    try:
+        return shutil.disk_usage(Path(_shown(engine)).parent).free < LOG_BYTES
+    except OSError:
+        return False
+
+
 def _shown(engine: Engine) -> str:
+    """Where the database is, for messages: a path, or a URL without its password."""
+    database = engine.url.database
+    if engine.dialect.name == "sqlite" and database:
+        return unquote(urlsplit(database).path)
     return engine.url.render_as_string(hide_password=True)
 
 

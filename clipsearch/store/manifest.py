@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from clipsearch.errors import IndexDamagedError, IndexMissingError
+from clipsearch.errors import IndexDamagedError, IndexMissingError, UsageError
 from clipsearch.store.recipes import IndexRecipe
 
 FORMAT_VERSION = 1
@@ -43,8 +43,10 @@ class Manifest:
 
 
 def load_manifest(folder: Path) -> Manifest:
-    """Read `folder/manifest.json`. Raises IndexMissingError or IndexDamagedError."""
+    """Read `folder/manifest.json`. Raises IndexMissingError, IndexDamagedError or UsageError."""
     path = folder / MANIFEST_FILE
+    if folder.is_file():
+        raise UsageError(f"{folder} is a file: an index is a folder, name another with --index")
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):

@@ -12,6 +12,7 @@ a segment from that commit on, and keep what they opened until they ask again.
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -28,14 +29,16 @@ from clipsearch.errors import (
     UsageError,
 )
 from clipsearch.store.catalog import Catalog, SegmentEntry
-from clipsearch.store.database import create_database, open_database
+from clipsearch.store.database import SQLITE_FILE, create_database, open_database
 from clipsearch.store.manifest import MANIFEST_FILE, Manifest, load_manifest
 from clipsearch.store.segment import Segment
-from clipsearch.store.writer import SEGMENTS, Writer
+from clipsearch.store.writer import SEGMENTS, TEMPORARY, Writer
 from clipsearch.types import UNIT_KINDS, ScoredUnit, UnitKind, Vectors, check_unit_rows
 
 SNAPSHOT_TRIES = 5  # a merge may delete a segment between reading the catalog and opening it
 LOCK_FILE = "lock"
+CATALOG_FILES = tuple(SQLITE_FILE + end for end in ("", "-wal", "-shm", "-journal"))
+OUR_FILES = {*CATALOG_FILES, SEGMENTS, LOCK_FILE, MANIFEST_FILE + TEMPORARY}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +47,6 @@ class Snapshot:
 
     generation: int
     segments: tuple[tuple[SegmentEntry, Segment], ...]
-
-    def entry(self, segment_id: int) -> Segment:
-        """The open segment of that catalog id."""
-        return next(segment for entry, segment in self.segments if entry.id == segment_id)
 
 
 class Store:
@@ -66,17 +65,22 @@ class Store:
 
         Raises IndexExistsError, or UsageError when the folder holds something else.
         """
-        if (folder / MANIFEST_FILE).exists():
-            raise IndexExistsError(f"{folder} is an index already: open it, or choose another")
-        ours = {"catalog.sqlite", "catalog.sqlite-wal", "catalog.sqlite-shm", SEGMENTS, LOCK_FILE}
-        if folder.exists() and any(entry.name not in ours for entry in folder.iterdir()):
-            raise UsageError(f"{folder} is not empty and not an index: choose another folder")
-        (folder / SEGMENTS).mkdir(parents=True, exist_ok=True)
-        if manifest.catalog is None:
-            for name in ours - {SEGMENTS, LOCK_FILE}:  # of a creation that was interrupted
-                (folder / name).unlink(missing_ok=True)
-        catalog = Catalog(create_database(manifest.catalog, folder), folder)
-        manifest.save(folder)
+        _check_usable(folder)
+        made = not folder.exists()
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            with filelock.FileLock(folder / LOCK_FILE):
+                _check_usable(folder)  # again: another process may have been first
+                (folder / SEGMENTS).mkdir(exist_ok=True)
+                if manifest.catalog is None:
+                    for name in CATALOG_FILES:  # of a creation that was interrupted
+                        (folder / name).unlink(missing_ok=True)
+                catalog = Catalog(create_database(manifest.catalog, folder), folder)
+                manifest.save(folder)
+        except BaseException:
+            if made and not (folder / MANIFEST_FILE).exists():
+                shutil.rmtree(folder, ignore_errors=True)
+            raise
         return cls(folder, manifest, catalog)
 
     @classmethod
@@ -115,6 +119,7 @@ class Store:
                 on_wait()
             lock.acquire()
         try:
+            self.manifest = load_manifest(self.folder)  # another writer may have changed it
             writer = Writer(self.folder, self.manifest, self.catalog)
             writer.sweep()
             yield writer
@@ -151,14 +156,19 @@ class Store:
 
     def scored_units(self, query: Vectors, media_id: int, kind: UnitKind) -> list[ScoredUnit]:
         """Every unit of one media and kind, in order of time, scored against a (1, dim) query."""
+        for _ in range(SNAPSHOT_TRIES):
+            segments = {entry.id: segment for entry, segment in self.snapshot().segments}
+            parts = [p for p in self.catalog.ranges(media_id=media_id) if p.kind == kind]
+            if all(part.segment_id in segments for part in parts):
+                break  # else a merge came between the two
+        else:
+            raise IndexDamagedError(f"{self.folder} changes faster than it can be read")
         found: list[ScoredUnit] = []
-        snapshot = self.snapshot()
-        for part in self.catalog.ranges(media_id=media_id):
-            if part.kind == kind:
-                segment = snapshot.entry(part.segment_id)
-                vectors = segment.vectors(part.first_row, part.row_count).astype(np.float32)
-                rows = np.arange(part.first_row, part.first_row + part.row_count)
-                found.extend(segment.units(rows, vectors @ query[0]))
+        for part in parts:
+            segment = segments[part.segment_id]
+            vectors = segment.vectors(part.first_row, part.row_count).astype(np.float32)
+            rows = np.arange(part.first_row, part.first_row + part.row_count)
+            found.extend(segment.units(rows, vectors @ query[0]))
         return found
 
     def mean_score(self, query: Vectors, kinds: Sequence[UnitKind]) -> float:
@@ -200,6 +210,15 @@ class Store:
                         f"{error.filename} is missing: index the media again"
                     ) from error
         raise AssertionError("the loop returns or raises")
+
+
+def _check_usable(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file: an index is a folder, name another with --index")
+    if (folder / MANIFEST_FILE).exists():
+        raise IndexExistsError(f"{folder} is an index already: open it, or choose another")
+    if folder.exists() and any(entry.name not in OUR_FILES for entry in folder.iterdir()):
+        raise UsageError(f"{folder} is not empty and not an index: choose another folder")
 
 
 def _contenders(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from clipsearch.errors import IndexDamagedError
 from clipsearch.store import ann
 from clipsearch.store.catalog import Catalog, NewMedia, RowRange, SegmentEntry
 from clipsearch.store.manifest import Manifest, sync_folder
@@ -32,13 +33,28 @@ class Writer:
 
     def __init__(self, folder: Path, manifest: Manifest, catalog: Catalog) -> None:
         self._folder, self._manifest, self.catalog = folder, manifest, catalog
+        self.lost: list[str] = []  # what `sweep` found damaged, for the user
 
     def sweep(self) -> None:
-        """Remove what an interrupted writer left behind: folders that the catalog does not know."""
+        """Forget segments that cannot be read any more, so that their files are read again; then
+        remove what an interrupted writer left behind: folders that the catalog does not know.
+        """
+        (self._folder / SEGMENTS).mkdir(exist_ok=True)
+        for entry in self.catalog.segments():
+            try:
+                self._open(entry)
+            except IndexDamagedError as error:
+                self._lose(entry, str(error))
+            except FileNotFoundError as error:
+                self._lose(entry, f"{error.filename} is missing")
         known = {entry.name for entry in self.catalog.segments()}
         for folder in (self._folder / SEGMENTS).iterdir():
             if folder.name not in known:
                 shutil.rmtree(folder)
+
+    def _lose(self, entry: SegmentEntry, reason: str) -> None:
+        self.catalog.lose_segment(entry.id)
+        self.lost.append(reason)
 
     def publish(self, media: Sequence[EncodedMedia]) -> None:
         """Make files searchable: one new segment, one catalog transaction.
