@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -14,7 +15,7 @@ from clipsearch.encoders import load_encoder, parse_spec, resolve_auto
 from clipsearch.encoders.base import Encoder, EncoderSpec
 from clipsearch.errors import EncoderError, UsageError
 from clipsearch.ingest import Ingest, IngestSpec, Progress, scopes_of
-from clipsearch.media import ReadSpec, SamplingSpec
+from clipsearch.media import ReadSpec, SamplingSpec, kind_of
 from clipsearch.media.discover import WalkSpec
 from clipsearch.media.sampling import WINDOW_SECONDS
 from clipsearch.media.spec import MAX_IMAGE_MEGAPIXELS
@@ -26,6 +27,7 @@ from clipsearch.types import Failure, Hit, IngestReport, StoredMedia, UnitKind
 from clipsearch.version import VERSION
 
 AUTO = "auto"
+DEFAULT_RECIPE = "flat"
 WINDOW_KEY = "window_seconds"  # kept beside the sampling in the manifest
 
 
@@ -116,7 +118,7 @@ class Index:
         path: str | os.PathLike[str],
         *,
         model: str = AUTO,
-        recipe: str = "flat",
+        recipe: str = DEFAULT_RECIPE,
         catalog: str | None = None,
         device: str = AUTO,
         offline: bool = False,
@@ -196,13 +198,25 @@ class Index:
                 self._encoder = encoder
             return self._encoder
 
-    def require_model(self, model: str) -> None:
-        """Raise EncoderError unless the index was built with `model` ("auto" is always right)."""
-        built = self._store.manifest.encoder
-        if model != AUTO and str(parse_spec(model)) != built:
+    def require(
+        self, *, model: str = AUTO, recipe: str | None = None, catalog: str | None = None
+    ) -> None:
+        """Raise EncoderError or UsageError if the index was built otherwise than is given here."""
+        built = self._store.manifest
+        if model != AUTO and str(parse_spec(model)) != built.encoder:
             raise EncoderError(
-                f"{self.path} was built with the model {built}, not {model}: leave out --model, "
-                "or build another index with --index"
+                f"{self.path} was built with the model {built.encoder}, not {model}: leave out "
+                "--model, or build another index with --index"
+            )
+        if recipe is not None and get_recipe(recipe).name != built.recipe.name:
+            raise UsageError(
+                f"{self.path} has the recipe {built.recipe.name}, not {recipe}: leave out "
+                "--recipe, or build another index with --index"
+            )
+        if catalog is not None and catalog != built.catalog:
+            raise UsageError(
+                f"{self.path} has another catalog: leave out --catalog, or build another index "
+                "with --index"
             )
 
     def add(
@@ -261,6 +275,8 @@ class Index:
         kinds = DEFAULT_KINDS if kind is None else (kind,) if isinstance(kind, str) else kind
         chosen = cast(tuple[UnitKind, ...], tuple(kinds))  # SearchSpec checks that it is true
         spec = SearchSpec(top, chosen, min_score, merge_gap, exact)
+        if not self.encoder.supports_text:
+            raise EncoderError(f"the model {self._store.manifest.encoder} takes no text")
         return retrieve(self._store, self.encoder.encode_text([query]), spec)
 
     def media(self) -> Iterator[StoredMedia]:
@@ -285,7 +301,7 @@ class Index:
             rows=sum(entry.row_count for entry in segments),
             dead_rows=sum(count for entry in segments for _, count in entry.dead),
             segments=len(segments),
-            bytes_on_disk=sum(f.stat().st_size for f in self.path.rglob("*") if f.is_file()),
+            bytes_on_disk=_folder_bytes(self.path),
         )
 
     def _ingest_spec(self, options: AddOptions, fps: float | None) -> IngestSpec:
@@ -334,6 +350,14 @@ def _resolve(model: str, offline: bool, on_notice: Callable[[str], None]) -> Enc
     return spec
 
 
+def _folder_bytes(folder: Path) -> int:
+    total = 0
+    for path in folder.rglob("*"):
+        with suppress(FileNotFoundError):  # a writer may be merging segments away
+            total += path.stat().st_size if path.is_file() else 0
+    return total
+
+
 def _check_utf8(path: str | os.PathLike[str]) -> None:
     try:
         str(path).encode()
@@ -347,7 +371,9 @@ def _split_missing(paths: Iterable[str | os.PathLike[str]]) -> tuple[list[Path],
     for given in paths:
         _check_utf8(given)
         path = Path(given).expanduser().resolve()
-        if path.exists():
+        if path.is_file() and kind_of(path.name) is None:
+            missing.append(Failure(path, "its name is not that of a picture or a video"))
+        elif path.exists():
             found.append(path)
         else:
             missing.append(Failure(path, "no such file or folder; nothing was removed"))

@@ -332,6 +332,80 @@ def test_scopes(tmp_path: Path) -> None:
     assert scopes_of([tmp_path / "a/b", tmp_path], []) == [Scope(tmp_path, ("", "a/b"))]
 
 
+def test_nested_roots_are_one_root_and_nothing_is_indexed_twice(index: Index, folder: Path) -> None:
+    index.add([folder / "sub"])
+    index.add([folder / "sub", folder])
+    assert sorted(ids(index)) == [f"{name}.png" for name in sorted(COLOURS)]
+    index.add([folder / "red.png", folder / "sub" / "cyan.png"])
+    assert counts(index.add([folder])) == (0, 0, 4, 0, 0)
+    assert index.status().roots == (folder,)
+
+
+@pytest.mark.parametrize("source_first", [True, False])
+def test_a_move_between_roots_of_one_run_keeps_the_vectors(
+    index: Index, tmp_path: Path, source_first: bool
+) -> None:
+    for name in ("a", "z"):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (80, 60), COLOURS["red"]).save(tmp_path / name / f"stays in {name}.png")
+    names = ("a", "z") if source_first else ("z", "a")
+    source, target = (tmp_path / name for name in names)
+    Image.new("RGB", (80, 60), COLOURS["blue"]).save(source / "moves.png")
+    index.add([tmp_path / "a", tmp_path / "z"])
+    before = ids(index)
+    (source / "moves.png").rename(target / "moves.png")
+    assert counts(index.add([tmp_path / "a", tmp_path / "z"])) == (0, 0, 2, 1, 0)
+    assert ids(index) == before
+
+
+def test_files_that_are_still_there_stay_unless_they_are_excluded(
+    index: Index, folder: Path
+) -> None:
+    Image.new("RGB", (80, 60), COLOURS["red"]).save(folder / ".hidden.png")
+    index.add([folder / ".hidden.png"])
+    assert counts(index.add([folder])) == (4, 0, 0, 0, 0)
+    assert ".hidden.png" in ids(index)
+    report = index.add([folder], options=AddOptions(exclude_dirs=("sub",)))
+    assert counts(report) == (0, 0, 3, 0, 1)
+    assert "cyan.png" not in ids(index)
+
+
+def test_an_empty_folder_beside_others_removes_nothing(index: Index, folder: Path) -> None:
+    index.add([folder])
+    (folder / "sub" / "cyan.png").unlink()
+    report = index.add([folder / "sub", folder / "red.png"])
+    assert counts(report) == (0, 0, 1, 0, 0)
+    assert len(report.warnings) == 1
+    assert len(ids(index)) == 4
+
+
+def test_a_named_file_that_is_no_media_is_said(index: Index, folder: Path) -> None:
+    (folder / "notes.txt").write_text("words")
+    report = index.add([folder / "notes.txt", folder])
+    assert [failure.path.name for failure in report.failures] == ["notes.txt"]
+    assert report.added == 4
+
+
+def test_settings_of_another_process_are_heard(tmp_path: Path, videos: Path) -> None:
+    first_, second = (
+        Index.create(tmp_path / "index", model="fake"),
+        Index.open(tmp_path / "index"),
+    )
+    first_.add([videos / "bikes.mp4"], fps=2.0)
+    with pytest.raises(clipsearch.UsageError, match="use another --index"):
+        second.add([videos / "bikes.mp4"], fps=5.0)
+
+
+def test_an_index_is_held_to_how_it_was_built(index: Index) -> None:
+    index.require(model="fake", recipe="flat")
+    with pytest.raises(clipsearch.EncoderError, match="--model"):
+        index.require(model="builtin")
+    with pytest.raises(clipsearch.UsageError, match="--recipe"):
+        index.require(recipe="ivfpq")
+    with pytest.raises(clipsearch.UsageError, match="--catalog"):
+        index.require(catalog="sqlite:///elsewhere")
+
+
 def test_scores_are_cosines_of_the_stored_vectors(index: Index, folder: Path) -> None:
     index.add([folder])
     encoder = load_encoder(parse_spec("fake"))

@@ -187,5 +187,6 @@ def test_a_file_as_values():
     }
     assert (media_record(failed)["error"], media_record(failed)["width"]) == ("no", None)
     lines = FORMATS["tsv"]([media_record(ready), media_record(failed)]).splitlines()
-    assert lines[0].split("\t") == ["path", "state", "size_bytes", "duration", "width", "height"]
+    columns = ["path", "kind", "state", "size_bytes", "duration", "width", "height", "error"]
+    assert lines[0].split("\t") == columns
     assert lines[2].split("\t") == ["/media/c.jpg", "failed", "3", "", "", ""]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +83,37 @@ def test_merging_asks_for_more_until_there_are_hits_enough(tmp_path: Path) -> No
     hits = retrieve(store_of(tmp_path, long, *stills), QUERY, SearchSpec(top=4))
     assert [h.path.name for h in hits] == ["long.mp4", "0.jpg", "1.jpg", "2.jpg"]
     assert (hits[0].start, hits[0].end) == (0.0, 400.0)
+
+
+def test_a_scene_is_one_hit_whatever_is_asked_for(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).uniform(-0.08, 0.08, 60)
+    scene = video("a.mp4", scoring(*([-0.3] * 20), *(0.8 + noise), *([-0.3] * 20)))
+    store = store_of(tmp_path, scene, video("b.mp4", scoring(*([0.5] * 30))))
+    found = [retrieve(store, QUERY, SearchSpec(top=top)) for top in (1, 2, 5, 20)]
+    for hits in found:
+        assert (hits[0].path.name, hits[0].start, hits[0].end) == ("a.mp4", 20.0, 80.0)
+        assert hits == found[-1][: len(hits)]
+    assert [h.path.name for h in found[1]] == ["a.mp4", "b.mp4"]
+
+
+def test_hits_of_one_video_never_overlap(tmp_path: Path) -> None:
+    generator = np.random.default_rng(1)
+    for number in range(20):
+        curve = np.cumsum(generator.standard_normal(120)) / 30
+        store = store_of(
+            tmp_path / str(number), video("a.mp4", scoring(*np.clip(curve, -0.9, 0.9)))
+        )
+        hits = retrieve(store, QUERY, SearchSpec(top=50, merge_gap_seconds=2.0))
+        assert [h.score for h in hits] == sorted((h.score for h in hits), reverse=True)
+        spans = sorted((h.start, h.end, h.moment) for h in hits)
+        assert all(start <= moment < end for start, end, moment in spans)
+        assert all(a[1] <= b[0] for a, b in pairwise(spans))
+
+
+def test_kinds_may_be_named_twice(tmp_path: Path) -> None:
+    store = store_of(tmp_path, image("a.jpg", scoring(0.1)), video("b.mp4", scoring(0.9)))
+    hits = retrieve(store, QUERY, SearchSpec(kinds=("image", "image")))
+    assert [h.kind for h in hits] == ["image"]
 
 
 def test_min_score_cuts_off(tmp_path: Path) -> None:

@@ -181,6 +181,49 @@ def test_ivfpq_trains_and_reranks_exactly(tmp_path: Path) -> None:
     assert hits / total > 0.9
 
 
+def test_ivfpq_gives_every_hit_that_is_asked_for(tmp_path: Path) -> None:
+    recipe = IndexRecipe("ivfpq", train_rows=1500, segment_rows=150, candidates=20)
+    store = Store.create(tmp_path / "index", manifest(recipe))
+    media = many(200, 1)
+    with store.writing() as writer:
+        writer.catalog.add_root(ROOT)
+        writer.publish(media)
+        writer.maintain()
+    assert list(store.folder.glob("segments/*/ann.faiss"))
+    query = unit_rows(1, 9)[0]
+    for kinds in (("video",), ("image",), UNIT_KINDS):
+        everything = brute_force(media, query, kinds)
+        assert len(found(store, query, len(everything), kinds)) == len(everything)
+
+
+def test_a_kill_between_training_and_filling_is_made_good(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store.create(tmp_path / "index", manifest(SMALL_IVFPQ))
+    with store.writing() as writer, monkeypatch.context() as patch:
+        writer.catalog.add_root(ROOT)
+        writer.publish(many(200, 1))
+        patch.setattr(writer_module.Writer, "_merge", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            writer.maintain()
+    assert not list(store.folder.glob("segments/*/ann.faiss"))
+    (store.folder / "quantisers" / "older.faiss").write_bytes(b"x")
+    with store.writing() as writer:
+        writer.maintain()
+    assert len(list(store.folder.glob("segments/*/ann.faiss"))) == 1
+    assert len(list((store.folder / "quantisers").iterdir())) == 1
+
+
+def test_a_reader_sees_segments_and_dead_rows_of_one_moment(store: Store) -> None:
+    publish(store, many(2, 1))
+    with store.catalog._reading() as db:  # the first SELECT fixes what the others see
+        before = db.exec_driver_sql("SELECT count(*) FROM dead_ranges").scalar()
+        with store.writing() as writer:
+            writer.catalog.remove_media([1])
+        assert db.exec_driver_sql("SELECT count(*) FROM dead_ranges").scalar() == before
+    assert sum(len(entry.dead) for entry in store.catalog.segments()) == 1
+
+
 def test_a_reader_keeps_its_segments_through_a_merge(tmp_path: Path, store: Store) -> None:
     for seed in range(8):
         publish(store, many(3, seed))
@@ -330,7 +373,7 @@ def test_roots_inside_a_new_root_become_part_of_it(store: Store) -> None:
 def test_moved_media_keep_their_vectors_and_replace_what_was_there(store: Store) -> None:
     publish(store, [image("a.jpg", unit_rows(1, 1)), image("b.jpg", unit_rows(1, 2))])
     with store.writing() as writer:
-        writer.catalog.move_media(1, FoundFile(ROOT, "b.jpg", "image", 10, 99))
+        writer.catalog.move_media([(1, FoundFile(ROOT, "b.jpg", "image", 10, 99))])
     [unit] = store.search(unit_rows(1, 1), k=5)[0]
     assert unit.media_id == 1
     assert unit.score == pytest.approx(1, abs=1e-3)

@@ -23,7 +23,6 @@ SHORT_SIDE = int(SIDE / 0.875)  # 297
 GEOMETRY = Geometry(target=(SHORT_SIDE, SHORT_SIDE), crop=(SIDE, SIDE))
 PIXEL_MEAN = 127.0
 PIXEL_SCALE = 128.0
-CLASSES = 1000
 # Pictures a step. On 2 CPU cores 4 gave 60 pictures a second, 1: 45, 8: 43, 16: 32, 32: 19: larger
 # ones leave the cache and return their memory to the system each time.
 BATCH = {"cpu": 4, "cuda": 64, "mps": 16}

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from clipsearch.media.discover import content_hash
@@ -70,18 +69,3 @@ def candidates(files: Iterable[FoundFile], catalog: Catalog) -> Iterator[Candida
         known = catalog.media_at(chunk)
         for file in chunk:
             yield Candidate(file, known.get((file.root, file.relative)))
-
-
-def gone(
-    catalog: Catalog,
-    root: Path,
-    *,
-    in_scope: Callable[[str], bool],
-    seen: Callable[[int], bool],
-) -> list[StoredMedia]:
-    """The files of `root` that were in the searched part of it and were not seen there."""
-    return [
-        media
-        for media in catalog.all_media(root)
-        if in_scope(media.relative) and not seen(media.id)
-    ]

@@ -28,8 +28,8 @@ def with_windows(
 ) -> EmbeddingBatch:
     """The frames of one video, (n, dim) in order of time, followed by its pooled windows.
 
-    A window's start and end are those of its first and last frame; it is at most
-    `window_seconds` long. Stills come back as they are.
+    A window is a run of frames that lasts at most `window_seconds`, or one frame that is on display
+    for longer. Stills come back as they are.
     """
     if not units or units[0].kind != "frame":
         return EmbeddingBatch(vectors, tuple(units))

@@ -11,7 +11,7 @@ from pathlib import Path
 from clipsearch.encoders.base import Encoder, Prepared
 from clipsearch.errors import MediaError
 from clipsearch.ingest.batcher import Batcher, PartialMedia
-from clipsearch.ingest.changes import Candidate, Decider, Decision, candidates, gone
+from clipsearch.ingest.changes import Candidate, Decider, Decision, candidates
 from clipsearch.ingest.pooling import with_windows
 from clipsearch.ingest.readahead import read_ahead
 from clipsearch.ingest.scopes import Scope, is_below
@@ -57,6 +57,15 @@ class Progress:
     units: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What looking through a scope showed besides its files."""
+
+    scope: Scope
+    empty: set[str]  # parts of the scope that have no media
+    unreadable: list[str] = field(default_factory=list)
+
+
 class Ingest:
     """One indexing run: `run` once, under the store's lock."""
 
@@ -77,6 +86,7 @@ class Ingest:
         self._batcher = Batcher(encoder, spec.batch_size)
         self._ready: list[EncodedMedia] = []
         self._ready_rows = 0
+        self._moves: list[tuple[int, FoundFile]] = []
         self._published_at = time.monotonic()
         self._seen: set[int] = set()
         self._counts = dict.fromkeys(("added", "updated", "unchanged", "moved", "removed"), 0)
@@ -94,27 +104,30 @@ class Ingest:
             walks = (self._discover(scope, on_unreadable=lambda *_: None) for scope in scopes)
             self._total = sum(1 for walk in walks for _ in walk)
         self._warnings += [f"{lost}: its files are read again" for lost in self._writer.lost]
+        next_id = self._writer.catalog.next_media_id()
+        looks = []
         try:
             for scope in scopes:
-                self._run_scope(scope)
+                looks.append(self._look_through(scope))
         finally:
             self._publish()
+        for look in looks:  # last, as a file that is gone from one scope may turn up in another
+            self._remove_gone(look, next_id)
+        self._writer.catalog.prune_roots(keep=[scope.root for scope in scopes])
         self._writer.maintain()
         return IngestReport(
             **self._counts, failures=tuple(self._failures), warnings=tuple(self._warnings)
         )
 
-    def _run_scope(self, scope: Scope) -> None:
+    def _look_through(self, scope: Scope) -> _Look:
         self._writer.catalog.add_root(scope.root)
-        unreadable: list[str] = []
+        look = _Look(scope, empty=set(scope.under))
 
         def on_unreadable(relative: str, reason: str) -> None:
-            unreadable.append(relative)
+            look.unreadable.append(relative)
             self._fail(scope.root / relative, reason)
 
-        empty_parts = set(scope.under)
-        next_id = self._writer.catalog.next_media_id()
-        files = self._note_parts(self._discover(scope, on_unreadable), empty_parts)
+        files = self._note_parts(self._discover(scope, on_unreadable), look.empty)
         reading = read_ahead(self._to_read(files), self._read, workers=self._spec.workers)
         with closing(reading):
             for candidate, events in reading:
@@ -124,13 +137,7 @@ class Ingest:
         self._batcher.flush()
         self._hand_over()
         self._publish()
-        missing = gone(
-            self._writer.catalog,
-            scope.root,
-            in_scope=lambda name: scope.covers(name) and not _below_any(name, unreadable),
-            seen=lambda media_id: media_id >= next_id or media_id in self._seen,
-        )
-        self._remove_gone(scope.root, missing, empty_parts)
+        return look
 
     def _note_parts(self, files: Iterator[FoundFile], empty: set[str]) -> Iterator[FoundFile]:
         """Pass files on, striking out the parts of the scope that have some."""
@@ -208,7 +215,7 @@ class Ingest:
         if media is None:
             return
         self._seen.add(media.id)
-        self._writer.catalog.move_media(media.id, candidate.file)
+        self._moves.append((media.id, candidate.file))
         if media.state == "failed":
             self._fail(candidate.file.path, media.error or "failed before")
         else:
@@ -229,27 +236,43 @@ class Ingest:
             self._ready.append(EncodedMedia(media.file, media.content_hash, media.info, batch))
             self._ready_rows += len(batch.units)
         due = time.monotonic() - self._published_at >= PUBLISH_SECONDS
-        if self._ready and (due or self._ready_rows >= PUBLISH_ROWS):
+        if (self._ready or self._moves) and (due or self._ready_rows >= PUBLISH_ROWS):
             self._publish()
             self._writer.maintain()
 
     def _publish(self) -> None:
         ready, self._ready, self._ready_rows = self._ready, [], 0
+        moves, self._moves = self._moves, []
+        self._writer.catalog.move_media(moves)
         self._writer.publish(ready)
         self._published_at = time.monotonic()
 
-    def _remove_gone(self, root: Path, missing: Sequence[StoredMedia], empty: set[str]) -> None:
+    def _remove_gone(self, look: _Look, next_id: int) -> None:
         """Forget files that are gone, except where there is no media at all any more."""
-        for part in sorted(empty):
+        scope = look.scope
+        missing = [
+            media
+            for media in self._writer.catalog.all_media(scope.root)
+            if media.id < next_id
+            and media.id not in self._seen
+            and scope.covers(media.relative)
+            and not _below_any(media.relative, look.unreadable)
+            and (not media.path.exists() or self._excluded(media))
+        ]
+        for part in sorted(look.empty):
             kept = [media for media in missing if is_below(media.relative, part)]
-            if kept and (root / part).is_dir():
+            if kept and (scope.root / part).is_dir():
                 self._warnings.append(
-                    f"{root / part} has no media now but {len(kept)} indexed files: kept, in case "
-                    "its disk is away"
+                    f"{scope.root / part} has no media now but {len(kept)} indexed files: kept, "
+                    "in case its disk is away"
                 )
                 missing = [media for media in missing if media not in kept]
         self._writer.catalog.remove_media([media.id for media in missing])
         self._counts["removed"] += len(missing)
+
+    def _excluded(self, media: StoredMedia) -> bool:
+        folders = media.relative.split("/")[:-1]
+        return not self._spec.walk.exclude_dirs.isdisjoint(folders)
 
     def _discover(self, scope: Scope, on_unreadable: Unreadable) -> Iterator[FoundFile]:
         """The readable files of a scope; a name that no database can hold counts as unreadable."""

@@ -28,16 +28,17 @@ def scopes_of(paths: Iterable[Path], known_roots: Sequence[Path]) -> list[Scope]
     """One scope per media root for existing files and folders, given as absolute paths.
 
     A path inside a known root stays part of that root; another folder becomes a root, and the
-    folder of another file does. Roots inside other roots of the same call are folded into them.
+    folder of another file does. No root lies inside another: the outer one takes the inner one in.
     """
-    roots: dict[Path, set[str]] = {}
-    taken = list(known_roots)
-    folders_first = sorted(paths, key=lambda path: (not path.is_dir(), len(path.parts)))
-    for path in folders_first:
-        root = next((known for known in taken if path.is_relative_to(known)), None)
-        if root is None:
-            root = path if path.is_dir() else path.parent
-            taken.append(root)
+    paths = list(paths)
+    roots = set(known_roots)
+    for path in paths:
+        if not any(path.is_relative_to(root) for root in known_roots):
+            roots.add(path if path.is_dir() else path.parent)
+    outermost = [root for root in roots if not any(o in root.parents for o in roots)]
+    under: dict[Path, set[str]] = {}
+    for path in paths:
+        root = next(root for root in outermost if path.is_relative_to(root))
         relative = path.relative_to(root).as_posix()
-        roots.setdefault(root, set()).add("" if relative == "." else relative)
-    return [Scope(root, tuple(sorted(under))) for root, under in roots.items()]
+        under.setdefault(root, set()).add("" if relative == "." else relative)
+    return [Scope(root, tuple(sorted(parts))) for root, parts in sorted(under.items())]

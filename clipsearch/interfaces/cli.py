@@ -21,7 +21,14 @@ from clipsearch.errors import (
 )
 from clipsearch.interfaces.console import escaped, prepare_streams, say, write
 from clipsearch.interfaces.places import index_folder
-from clipsearch.interfaces.render import FORMATS, Format, hit_record, media_record
+from clipsearch.interfaces.render import (
+    FORMATS,
+    Format,
+    as_json_object,
+    as_lines,
+    hit_record,
+    media_record,
+)
 from clipsearch.types import Failure
 from clipsearch.version import VERSION
 
@@ -84,8 +91,11 @@ def index(
         ),
     ] = "auto",
     recipe: Annotated[
-        str, typer.Option(help="For a new index: flat (exact) or ivfpq (large collections).")
-    ] = "flat",
+        str | None,
+        typer.Option(
+            help="For a new index: flat (exact) or ivfpq (large collections). [default: flat]"
+        ),
+    ] = None,
     catalog: Annotated[
         str | None, typer.Option(help="For a new index: database URL instead of an SQLite file.")
     ] = None,
@@ -126,7 +136,7 @@ def index(
     device: DeviceOption = "auto",
 ) -> None:
     """Index folders and files: new and changed ones are read, moved ones keep their vectors."""
-    from clipsearch.engine import AddListener, AddOptions, Index
+    from clipsearch.engine import DEFAULT_RECIPE, AddListener, AddOptions, Index
     from clipsearch.interfaces.progress import progress_bar
     from clipsearch.media import parse_sampling
     from clipsearch.media.spec import MAX_IMAGE_MEGAPIXELS
@@ -158,7 +168,7 @@ def index(
             opened = Index.create(
                 folder,
                 model=model,
-                recipe=recipe,
+                recipe=recipe or DEFAULT_RECIPE,
                 catalog=catalog,
                 device=device,
                 offline=_offline(),
@@ -167,7 +177,7 @@ def index(
         except IndexExistsError:  # another process was first
             opened = Index.open(folder, device=device)
     with opened, progress_bar() as bar:
-        opened.require_model(model)
+        opened.require(model=model, recipe=recipe, catalog=catalog)
         listener = AddListener(
             on_failure=lambda failure: bar.say(_skipped(failure)),
             on_progress=bar.update,
@@ -248,14 +258,7 @@ def status(
     with Index.open(index_folder(index, os.environ, Path.cwd())) as opened:
         values = asdict(opened.status())
     values = {name: _plain(value) for name, value in values.items()}
-    if json:
-        write(FORMATS["json"]([values])[2:-3].strip() + "\n")
-        return
-    for name, value in values.items():
-        shown = ", ".join(map(str, value)) if isinstance(value, list) else value
-        if isinstance(value, dict):
-            shown = ", ".join(f"{key} {item}" for key, item in value.items() if item is not None)
-        write(f"{name.replace('_', ' ')}: {shown}\n")
+    write(as_json_object(values) if json else as_lines(values))
 
 
 @app.command("list")

@@ -21,6 +21,7 @@ Format = Callable[[Sequence[Record]], str]
 
 COLUMNS_WITH_TIME = ("start", "end", "moment")
 DECIMALS = 3
+NOT_IN_TSV = ("kind", "moment")  # of hits: score, path, start, end is what other tools print
 
 
 def hit_record(hit: Hit) -> Record:
@@ -63,6 +64,24 @@ def as_json(records: Sequence[Record]) -> str:
     return json.dumps(list(records), ensure_ascii=False, indent=1) + "\n"
 
 
+def as_json_object(values: Record) -> str:
+    """One JSON object."""
+    return json.dumps(values, ensure_ascii=False, indent=1) + "\n"
+
+
+def as_lines(values: Record) -> str:
+    """A line a value, lists and inner values on one line."""
+    lines = []
+    for name, value in values.items():
+        shown = value
+        if isinstance(value, list):
+            shown = ", ".join(map(str, value))
+        elif isinstance(value, dict):
+            shown = ", ".join(f"{key} {item}" for key, item in value.items() if item is not None)
+        lines.append(f"{name.replace('_', ' ')}: {escaped(str(shown))}\n")
+    return "".join(lines)
+
+
 def as_jsonl(records: Sequence[Record]) -> str:
     """One JSON object a line."""
     return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
@@ -82,7 +101,7 @@ def as_tsv(records: Sequence[Record]) -> str:
     """A header and one tab-separated line a record; tabs, line ends and `\\` are escaped."""
     if not records:
         return ""
-    columns = [name for name in records[0] if name not in ("kind", "moment", "error")]
+    columns = [name for name in records[0] if "score" not in records[0] or name not in NOT_IN_TSV]
     lines = ["\t".join(columns)]
     lines += ["\t".join(_cell(record[name]) for name in columns) for record in records]
     return "\n".join(lines) + "\n"

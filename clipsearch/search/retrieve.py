@@ -13,7 +13,11 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from clipsearch.errors import UsageError
+from clipsearch.store.lookup import Curve
 from clipsearch.store.store import Store
 from clipsearch.types import UNIT_KINDS, Hit, ScoredUnit, UnitKind, Vectors
 
@@ -47,15 +51,7 @@ class SearchSpec:
         if unknown or not self.kinds:
             given = ", ".join(map(repr, unknown)) or "none"
             raise UsageError(f"kind {given}: use some of {', '.join(UNIT_KINDS)}")
-
-
-@dataclass(slots=True)
-class _Moment:
-    """A hit in the making; `best` is its best unit."""
-
-    best: ScoredUnit
-    start: float | None
-    end: float | None
+        object.__setattr__(self, "kinds", tuple(dict.fromkeys(self.kinds)))
 
 
 def retrieve(store: Store, query: Vectors, spec: SearchSpec) -> list[Hit]:
@@ -63,96 +59,100 @@ def retrieve(store: Store, query: Vectors, spec: SearchSpec) -> list[Hit]:
 
     Fewer come back only when the index has no more that score `spec.min_score`.
     """
-    typical = store.mean_score(query, [kind for kind in spec.kinds if kind != "video"] or ["video"])
+    videos = _Videos(store, query, spec)
     wanted = spec.top * FIRST_CANDIDATES_PER_HIT
     while True:
         found = store.search(query, k=wanted, kinds=spec.kinds, exact=spec.exact)[0]
         good = [unit for unit in found if unit.score >= spec.min_score]
-        moments = _merge(good, spec.merge_gap_seconds, typical_score=typical)
-        exhausted = len(found) < wanted or len(good) < len(found)
-        if exhausted or len(moments) > spec.top:
-            return _hits(store, query, moments[: spec.top])
+        chosen = _choose(good, videos, spec.top)
+        if len(chosen) == spec.top or len(found) < wanted or len(good) < len(found):
+            return _hits(store, chosen, videos)
         wanted *= MORE_CANDIDATES
 
 
-def _merge(units: Iterable[ScoredUnit], gap: float, *, typical_score: float) -> list[_Moment]:
-    """Candidates, best first, to moments, best first.
-
-    The best frame of a moment opens it. A worse frame of the same video within `gap` seconds of
-    it joins, and widens it if it scores at least half as far above `typical_score` as the best
-    one does (the moment's width at half maximum). Of the windows of a video the best one stays.
-    """
-    moments: list[_Moment] = []
-    of_media: dict[tuple[int, UnitKind], list[_Moment]] = {}
+def _choose(units: Iterable[ScoredUnit], videos: _Videos, top: int) -> list[ScoredUnit]:
+    """The first `top` of the ranked units that are not part of a better hit."""
+    chosen: list[ScoredUnit] = []
+    best_windows: set[int] = set()
+    videos.forget_moments()
     for unit in units:
-        siblings = of_media.setdefault((unit.media_id, unit.unit.kind), [])
-        if siblings and (unit.unit.kind != "frame" or _joins(siblings, unit, gap, typical_score)):
-            continue
-        moment = _Moment(unit, unit.unit.start_seconds, unit.unit.end_seconds)
-        moments.append(moment)
-        siblings.append(moment)
-    swallowed = {id(m) for siblings in of_media.values() for m in _fuse(siblings, gap)}
-    return [moment for moment in moments if id(moment) not in swallowed]
+        if len(chosen) == top:
+            break
+        if unit.unit.kind == "frame":
+            if not videos.open_moment(unit):
+                continue
+        elif unit.unit.kind == "video":
+            if unit.media_id in best_windows:
+                continue
+            best_windows.add(unit.media_id)
+        chosen.append(unit)
+    return chosen
 
 
-def _fuse(moments: Sequence[_Moment], gap: float) -> list[_Moment]:
-    """Join the moments of one video that have grown together into the best of each run; returns
-    those that are no hits of their own any more.
-    """
-    swallowed = []
-    in_time = sorted((m for m in moments if m.start is not None), key=lambda m: m.start or 0.0)
-    last: _Moment | None = None
-    for moment in in_time:
-        assert moment.start is not None, "only timed moments are fused"
-        assert moment.end is not None, "units with a start have an end"
-        if last is None or last.end is None or moment.start > last.end + gap:
-            last = moment
-            continue
-        keep, drop = (last, moment) if last.best.score >= moment.best.score else (moment, last)
-        start, end = min(last.start or 0.0, moment.start), max(last.end, moment.end)
-        keep.start, keep.end = start, end
-        swallowed.append(drop)
-        last = keep
-    return swallowed
-
-
-def _joins(moments: Sequence[_Moment], unit: ScoredUnit, gap: float, typical_score: float) -> bool:
-    start, end = unit.unit.start_seconds, unit.unit.end_seconds
-    assert start is not None, "frames have times"
-    assert end is not None, "frames have times"
-    for moment in moments:
-        assert moment.start is not None, "frames have times"
-        assert moment.end is not None, "frames have times"
-        if start <= moment.end + gap and end >= moment.start - gap:
-            if unit.score >= (moment.best.score + typical_score) / 2:
-                moment.start, moment.end = min(moment.start, start), max(moment.end, end)
-            return True
-    return False
-
-
-def _hits(store: Store, query: Vectors, moments: Sequence[_Moment]) -> list[Hit]:
-    media = store.catalog.media(moment.best.media_id for moment in moments)
+def _hits(store: Store, chosen: Sequence[ScoredUnit], videos: _Videos) -> list[Hit]:
+    media = store.catalog.media(unit.media_id for unit in chosen)
     hits = []
-    for moment in moments:
-        best, owner = moment.best, media.get(moment.best.media_id)
+    for unit in chosen:
+        owner, kind = media.get(unit.media_id), unit.unit.kind
         if owner is None:
             continue  # removed since the snapshot was taken
-        at = best.unit.start_seconds
-        if best.unit.kind == "video":
-            at = _best_frame(store, query, best)
-        hits.append(Hit(owner.path, best.unit.kind, best.score, moment.start, moment.end, at))
+        start, end, moment = unit.unit.start_seconds, unit.unit.end_seconds, None
+        if kind == "frame":
+            moment, (start, end) = start, videos.moments[unit.id]
+        elif kind == "video":
+            moment = videos.best_frame(unit)
+        hits.append(Hit(owner.path, kind, unit.score, start, end, moment))
     return hits
 
 
-def _best_frame(store: Store, query: Vectors, window: ScoredUnit) -> float | None:
-    """Where in a window the frame that matches best starts."""
-    start, end = window.unit.start_seconds, window.unit.end_seconds
-    assert start is not None, "windows have times"
-    assert end is not None, "windows have times"
-    frames = [
-        frame
-        for frame in store.scored_units(query, window.media_id, "frame")
-        if frame.unit.start_seconds is not None and start <= frame.unit.start_seconds < end
-    ]
-    best = max(frames, key=lambda frame: frame.score, default=None)
-    return best.unit.start_seconds if best else start
+class _Videos:
+    """The score curves of the videos that have hits, and the moments found on them."""
+
+    def __init__(self, store: Store, query: Vectors, spec: SearchSpec) -> None:
+        self._store, self._query, self._gap = store, query, spec.merge_gap_seconds
+        self._typical = store.mean_score(query, [k for k in spec.kinds if k != "video"])
+        self._curves: dict[int, Curve] = {}
+        self._taken: dict[int, NDArray[np.bool_]] = {}  # frames that belong to a moment
+        self.moments: dict[int, tuple[float, float]] = {}  # id of the best frame → start, end
+
+    def forget_moments(self) -> None:
+        """Start over, keeping the curves."""
+        self._taken, self.moments = {}, {}
+
+    def open_moment(self, peak: ScoredUnit) -> bool:
+        """Make a moment of a frame that is the best of those left; False if it is in one already.
+
+        The moment is the run of frames around the peak that score at least half as far above the
+        collection's mean as the peak does, with gaps of at most the merge gap: its width at half
+        maximum. Frames that near the run are part of it and open no moments of their own.
+        """
+        curve = self._curve(peak.media_id)
+        taken = self._taken.setdefault(peak.media_id, np.zeros(len(curve.ids), np.bool_))
+        at = int(np.searchsorted(curve.ids, peak.id))
+        if at == len(curve.ids) or curve.ids[at] != peak.id or taken[at]:
+            return False
+        high = np.flatnonzero((curve.scores >= (peak.score + self._typical) / 2) & ~taken)
+        high = np.union1d(high, [at])
+        breaks = curve.starts[high[1:]] - curve.ends[high[:-1]] > self._gap
+        run = np.concatenate([[0], np.cumsum(breaks)])
+        mine = high[run == run[np.searchsorted(high, at)]]
+        start, end = float(curve.starts[mine[0]]), float(curve.ends[mine[-1]])
+        taken |= (curve.starts <= end + self._gap) & (curve.ends >= start - self._gap)
+        self.moments[peak.id] = start, end
+        return True
+
+    def best_frame(self, window: ScoredUnit) -> float:
+        """Where in a window the best matching frame starts, in seconds."""
+        start, end = window.unit.start_seconds, window.unit.end_seconds
+        assert start is not None, "windows have times"
+        assert end is not None, "windows have times"
+        curve = self._curve(window.media_id)
+        inside = (curve.starts >= start) & (curve.starts < end)
+        if not inside.any():
+            return start
+        return float(curve.starts[np.argmax(np.where(inside, curve.scores, -np.inf))])
+
+    def _curve(self, media_id: int) -> Curve:
+        if media_id not in self._curves:
+            self._curves[media_id] = self._store.curve(self._query, media_id)
+        return self._curves[media_id]

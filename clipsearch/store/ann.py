@@ -5,6 +5,9 @@ faiss is imported when first used, and untyped: its own stubs lack what its Pyth
 
 from __future__ import annotations
 
+import os
+import threading
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -88,7 +91,19 @@ class AnnIndex:
     """A segment's ANN index: gives candidate rows, never a ranking."""
 
     def __init__(self, path: Path) -> None:
-        self._index = _read_index(path)
+        self._path = path
+        file = path.open("rb", buffering=0)  # stays readable when the segment is merged away
+        weakref.finalize(self, file.close)
+        self._read = file.read
+        self._guard = threading.Lock()
+        self._loaded: Any = None
+
+    @property
+    def _index(self) -> Any:
+        with self._guard:
+            if self._loaded is None:
+                self._loaded = _read_index(_faiss().PyCallbackIOReader(self._read), self._path)
+            return self._loaded
 
     def candidates(
         self, queries: Vectors, count: int, recipe: IndexRecipe, mask: NDArray[np.bool_] | None
@@ -116,23 +131,24 @@ def train(sample: Vectors, total_rows: int, path: Path) -> None:
     )
     index.train(np.ascontiguousarray(sample))
     faiss.write_index(index, str(path))
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def fill(quantiser: Path, vectors: NDArray[np.float16], path: Path) -> None:
     """Write a copy of the trained `quantiser` that holds `vectors`, row by row."""
     faiss = _faiss()
 
-    index = _read_index(quantiser)
+    index = _read_index(str(quantiser), quantiser)
     for first in range(0, len(vectors), FILL_ROWS):
         index.add(np.asarray(vectors[first : first + FILL_ROWS], np.float32))
     faiss.write_index(index, str(path))
 
 
-def _read_index(path: Path) -> Any:
-    faiss = _faiss()
-
+def _read_index(source: Any, path: Path) -> Any:
+    """From a path or a FAISS reader; `path` is for the message."""
     try:
-        return faiss.read_index(str(path))
+        return _faiss().read_index(source)
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1] if str(error) else "unknown reason"
         raise IndexDamagedError(f"{path} cannot be read: {reason}") from error

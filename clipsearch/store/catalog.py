@@ -82,13 +82,18 @@ class Catalog:
         return int(self.setting("generation", "0"))
 
     def segments(self) -> list[SegmentEntry]:
-        """The published segments, oldest first, as one consistent snapshot."""
+        """The published segments, oldest first."""
+        return self.snapshot()[1]
+
+    def snapshot(self) -> tuple[int, list[SegmentEntry]]:
+        """The generation and its segments, oldest first, as one transaction sees them."""
         with self._reading() as db:
+            generation = int(_setting(db, "generation", "0"))
             dead: dict[int, list[tuple[int, int]]] = {}
             for row in db.execute(sa.select(schema.dead_ranges)).mappings():
                 dead.setdefault(row["segment_id"], []).append((row["first_row"], row["row_count"]))
             rows = db.execute(sa.select(schema.segments).order_by(schema.segments.c.id)).mappings()
-            return [
+            return generation, [
                 SegmentEntry(r["id"], r["name"], r["row_count"], tuple(dead.get(r["id"], ())))
                 for r in rows
             ]
@@ -247,21 +252,27 @@ class Catalog:
             for table, column in ((schema.dead_ranges, "segment_id"), (schema.segments, "id")):
                 db.execute(sa.delete(table).where(table.c[column] == segment_id))
 
-    def move_media(self, media_id: int, file: FoundFile) -> None:
+    def move_media(self, moves: Sequence[tuple[int, FoundFile]]) -> None:
         """The same content at another place, or with another time: vectors are kept."""
+        if not moves:
+            return
         with self._writing() as db:
-            root_id = self._root_id(db, file.root)
-            there = (schema.media.c.root_id == root_id) & (schema.media.c.path == file.relative)
-            for row in db.execute(sa.select(schema.media.c.id).where(there)):
-                if row.id != media_id:
-                    _remove_media(db, [row.id])
-            values = {
-                "root_id": root_id,
-                "path": file.relative,
-                "size_bytes": file.size_bytes,
-                "modified_ns": file.modified_ns,
-            }
-            db.execute(sa.update(schema.media).where(schema.media.c.id == media_id).values(values))
+            for media_id, file in moves:
+                self._move(db, media_id, file)
+
+    def _move(self, db: Connection, media_id: int, file: FoundFile) -> None:
+        root_id = self._root_id(db, file.root)
+        there = (schema.media.c.root_id == root_id) & (schema.media.c.path == file.relative)
+        for row in db.execute(sa.select(schema.media.c.id).where(there)):
+            if row.id != media_id:
+                _remove_media(db, [row.id])
+        values = {
+            "root_id": root_id,
+            "path": file.relative,
+            "size_bytes": file.size_bytes,
+            "modified_ns": file.modified_ns,
+        }
+        db.execute(sa.update(schema.media).where(schema.media.c.id == media_id).values(values))
 
     def remove_media(self, ids: Sequence[int]) -> None:
         """Forget files; their rows become dead."""
@@ -284,6 +295,14 @@ class Catalog:
                     .values(root_id=root_id, path=sa.literal(prefix) + table.c.path)
                 )
                 db.execute(sa.delete(schema.roots).where(schema.roots.c.id == inner_id))
+
+    def prune_roots(self, keep: Sequence[Path]) -> None:
+        """Forget roots that have no files any more, except those in `keep`."""
+        used = sa.select(schema.media.c.root_id)
+        with self._writing() as db:
+            kept = [id_ for id_, path in self._roots(db).items() if path in keep]
+            unused = schema.roots.c.id.not_in(used) & schema.roots.c.id.not_in(kept)
+            db.execute(sa.delete(schema.roots).where(unused))
 
     def set_setting(self, key: str, value: str) -> None:
         """Keep `value` under `key`."""

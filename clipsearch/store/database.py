@@ -16,7 +16,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import ArgumentError, DatabaseError, SQLAlchemyError
 
-from clipsearch.errors import IndexDamagedError, IndexMissingError, UsageError
+from clipsearch.errors import IndexDamagedError, UsageError
 from clipsearch.store import schema
 
 BUSY_SECONDS = 30  # how long SQLite waits for another process's transaction
@@ -39,11 +39,11 @@ def create_database(url: str | None, index_folder: Path) -> Engine:
 def open_database(url: str | None, index_folder: Path) -> Engine:
     """The catalog of an index, migrated if its schema is older.
 
-    Raises IndexMissingError, or IndexDamagedError when the schema is newer or unreadable.
+    Raises IndexDamagedError when it is missing or unreadable, or its schema is newer.
     """
     path = index_folder / SQLITE_FILE
     if url is None and not path.is_file():
-        raise IndexMissingError(f"{path} is missing: the index is incomplete, build it again")
+        raise IndexDamagedError(f"{path} is missing: remove {index_folder} and index again")
     if url is not None or os.access(index_folder, os.W_OK):
         try:
             return _opened(_engine(url, index_folder, writable=True))
@@ -71,7 +71,7 @@ def _opened(engine: Engine) -> Engine:
 def _engine(url: str | None, index_folder: Path, *, writable: bool) -> Engine:
     if url is not None and not url.startswith("sqlite"):
         try:
-            return sa.create_engine(url, pool_pre_ping=True)
+            return sa.create_engine(url, pool_pre_ping=True, isolation_level="REPEATABLE READ")
         except (ArgumentError, SQLAlchemyError, ImportError) as error:
             raise UsageError(f"catalog {_safe(url)}: {error}") from error
     path = index_folder / SQLITE_FILE
@@ -83,12 +83,17 @@ def _engine(url: str | None, index_folder: Path, *, writable: bool) -> Engine:
 
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None  # or sqlite3 would begin transactions as it sees fit
         cursor = connection.cursor()
         if writable:
             cursor.execute("PRAGMA journal_mode=WAL")
         cursor.execute("PRAGMA foreign_keys=ON")
         cursor.execute("PRAGMA synchronous=FULL")
         cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN")  # so that several SELECTs see one state
 
     return engine
 
@@ -136,7 +141,7 @@ def _disk_is_full(engine: Engine, message: str) -> bool:
     """SQLite says so, or has an I/O error where there is no room left for its log."""
     if "disk is full" in message:
         return True
-    if engine.dialect.name != "sqlite" or "readonly" in message:
+    if engine.dialect.name != "sqlite":
         return False
     try:
         return shutil.disk_usage(Path(_shown(engine)).parent).free < LOG_BYTES

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,21 @@ LOOKUP_TYPE = np.dtype(
         ("frame_number", "<i8"),  # NO_FRAME: is none
     ]
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """The frames of one video in order of time: four arrays of one length."""
+
+    ids: NDArray[np.int64]  # ascending
+    starts: NDArray[np.float64]  # seconds
+    ends: NDArray[np.float64]  # seconds
+    scores: NDArray[np.float32]  # cosines to one query
+
+    @classmethod
+    def of(cls, rows: NDArray[np.void], scores: NDArray[np.float32]) -> Curve:
+        """From rows of LOOKUP_TYPE and their scores."""
+        return cls(rows["id"], rows["start_seconds"], rows["end_seconds"], scores)
 
 
 def scored_units(rows: NDArray[np.void], scores: NDArray[np.float32]) -> list[ScoredUnit]:

@@ -84,8 +84,8 @@ def write_segment(
         write_header(vectors_file, ann.VECTOR_TYPE, shape)
         write_header(lookup_file, LOOKUP_TYPE, shape[:1])
         for piece in pieces:
-            vectors_file.write(np.ascontiguousarray(piece.vectors, ann.VECTOR_TYPE).tobytes())
-            lookup_file.write(to_lookup(piece.rows).tobytes())
+            vectors_file.write(np.ascontiguousarray(piece.vectors, ann.VECTOR_TYPE).data)
+            lookup_file.write(to_lookup(piece.rows).data)
             rows_file.write_table(piece.rows, row_group_size=ROW_GROUP_ROWS)
             sums[UNIT_KINDS.index(piece.kind)] += piece.vectors.sum(axis=0, dtype=np.float32)
             if blocks[piece.kind][1] == 0:
@@ -116,7 +116,8 @@ def _write_facts(folder: Path, shape: tuple[int, int], blocks: dict[UnitKind, li
 
 
 class Segment:
-    """A segment opened for reading. Opening reads only `segment.json` and file sizes.
+    """A segment opened for reading. Opening reads `segment.json`, `sums.npy` and file sizes; an
+    ANN index is read when it is first searched.
 
     Files stay open, so a reader keeps its segment when a writer merges it away.
     Raises IndexDamagedError when a file is missing or has another size than it was written with.
@@ -132,6 +133,11 @@ class Segment:
         self._ann = ann.AnnIndex(folder / ANN) if ANN in facts["files"] else None
         self._vectors = ArrayFile(folder / VECTORS, ann.VECTOR_TYPE, (self.row_count, dim))
         self._lookup = ArrayFile(folder / LOOKUP, LOOKUP_TYPE, (self.row_count,))
+
+    @property
+    def has_ann(self) -> bool:
+        """Whether candidates come from an ANN index."""
+        return self._ann is not None
 
     def mask(self, kinds: Sequence[UnitKind], dead: Iterable[tuple[int, int]]) -> Mask | None:
         """(rows,) True for live rows of `kinds`; None when that is every row."""
@@ -150,11 +156,15 @@ class Segment:
         self, queries: Vectors, k: int, *, recipe: IndexRecipe, mask: Mask | None, exact: bool
     ) -> list[tuple[NDArray[np.float32], Rows]]:
         """For each query the up to `k` best (scores, rows), by exact cosine, best first."""
-        if self._ann is None or exact:
+        live = self.row_count if mask is None else int(np.count_nonzero(mask))
+        if self._ann is None or exact or live < recipe.segment_rows:
             return ann.scan(self._vectors, queries, k, mask)
         candidates = self._ann.candidates(queries, max(k, recipe.candidates), recipe, mask)
         return [
+            # The lists that were probed may hold fewer rows than are asked for.
             ann.rank(self._vectors, query, rows, k)
+            if len(rows) >= min(k, live)
+            else ann.scan(self._vectors, query[None], k, mask)[0]
             for query, rows in zip(queries, candidates, strict=True)
         ]
 
@@ -171,6 +181,10 @@ class Segment:
         from clipsearch.store.rows import read_rows
 
         return read_rows(self.folder / ROWS, self.row_count)
+
+    def rows(self, first: int, count: int) -> NDArray[np.void]:
+        """(count,) neighbouring rows of LOOKUP_TYPE."""
+        return self._lookup.read(first, count)
 
     def units(self, rows: Rows, scores: NDArray[np.float32]) -> list[ScoredUnit]:
         """The units at `rows`, in their order."""

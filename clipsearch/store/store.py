@@ -30,6 +30,7 @@ from clipsearch.errors import (
 )
 from clipsearch.store.catalog import Catalog, SegmentEntry
 from clipsearch.store.database import SQLITE_FILE, create_database, open_database
+from clipsearch.store.lookup import LOOKUP_TYPE, Curve
 from clipsearch.store.manifest import MANIFEST_FILE, Manifest, load_manifest
 from clipsearch.store.segment import Segment
 from clipsearch.store.writer import SEGMENTS, TEMPORARY, Writer
@@ -154,22 +155,21 @@ class Store:
                 result.extend(segment.units(rows, scores))
         return [sorted(r, key=lambda unit: (-unit.score, unit.id))[:k] for r in results]
 
-    def scored_units(self, query: Vectors, media_id: int, kind: UnitKind) -> list[ScoredUnit]:
-        """Every unit of one media and kind, in order of time, scored against a (1, dim) query."""
+    def curve(self, query: Vectors, media_id: int) -> Curve:
+        """Every frame of one video in order of time, scored against a (1, dim) query."""
         for _ in range(SNAPSHOT_TRIES):
             segments = {entry.id: segment for entry, segment in self.snapshot().segments}
-            parts = [p for p in self.catalog.ranges(media_id=media_id) if p.kind == kind]
+            parts = [p for p in self.catalog.ranges(media_id=media_id) if p.kind == "frame"]
             if all(part.segment_id in segments for part in parts):
                 break  # else a merge came between the two
         else:
             raise IndexDamagedError(f"{self.folder} changes faster than it can be read")
-        found: list[ScoredUnit] = []
-        for part in parts:
-            segment = segments[part.segment_id]
-            vectors = segment.vectors(part.first_row, part.row_count).astype(np.float32)
-            rows = np.arange(part.first_row, part.first_row + part.row_count)
-            found.extend(segment.units(rows, vectors @ query[0]))
-        return found
+        if not parts:
+            return Curve.of(np.empty(0, LOOKUP_TYPE), np.empty(0, np.float32))
+        [part] = parts
+        segment = segments[part.segment_id]
+        vectors = segment.vectors(part.first_row, part.row_count).astype(np.float32)
+        return Curve.of(segment.rows(part.first_row, part.row_count), vectors @ query[0])
 
     def mean_score(self, query: Vectors, kinds: Sequence[UnitKind]) -> float:
         """The mean cosine of a (1, dim) query to all stored units of `kinds`; 0 if none."""
@@ -193,7 +193,7 @@ class Store:
         if self._snapshot is not None:
             opened = {entry.name: segment for entry, segment in self._snapshot.segments}
         for attempt in range(SNAPSHOT_TRIES):
-            generation = self.catalog.generation()
+            generation, entries = self.catalog.snapshot()
             try:
                 pairs = tuple(
                     (
@@ -201,7 +201,7 @@ class Store:
                         opened.get(entry.name)
                         or Segment(self.folder / SEGMENTS / entry.name, self.manifest.dim),
                     )
-                    for entry in self.catalog.segments()
+                    for entry in entries
                 )
                 return Snapshot(generation, pairs)
             except FileNotFoundError as error:

@@ -26,6 +26,7 @@ TEMPORARY = ".tmp"
 # rows has O(log n) segments and each row is copied O(log n) times.
 MERGE_FACTOR = 8
 SMALLEST_CLASS_ROWS = 512
+COPY_ROWS = 32_768  # vectors in memory at once while merging: 32 MB at 512 dimensions
 
 
 class Writer:
@@ -51,6 +52,9 @@ class Writer:
         for folder in (self._folder / SEGMENTS).iterdir():
             if folder.name not in known:
                 shutil.rmtree(folder)
+        for file in (self._folder / QUANTISERS).glob("*"):
+            if file != self._quantiser():
+                file.unlink()
 
     def _lose(self, entry: SegmentEntry, reason: str) -> None:
         self.catalog.lose_segment(entry.id)
@@ -80,24 +84,33 @@ class Writer:
 
     def maintain(self) -> None:
         """Train the quantiser once there are rows enough, and merge small segments."""
-        if not self._train_if_due():
-            for group in _due_merges(self.catalog.segments()):
-                self._merge(group)
+        if self._train_if_due():
+            return
+        if self._quantiser() is not None:  # a kill may have come between training and filling
+            for entry in self.catalog.segments():
+                if entry.row_count >= self._segment_rows and not self._open(entry).has_ann:
+                    self._merge([entry])
+        for group in _due_merges(self.catalog.segments()):
+            self._merge(group)
 
     def _write(self, pieces: Iterator[Piece], rows: int) -> str:
         name = uuid.uuid4().hex
         target = self._folder / SEGMENTS / name
         temporary = target.with_name(name + TEMPORARY)
-        recipe, quantiser = self._manifest.recipe, self._quantiser()
+        quantiser = self._quantiser() if rows >= self._segment_rows else None
         write_segment(
             temporary,
             pieces,
             shape=(rows, self._manifest.dim),
-            quantiser=quantiser if rows >= recipe.segment_rows else None,
+            quantiser=quantiser,
         )
         temporary.rename(target)
         sync_folder(target.parent)
         return name
+
+    @property
+    def _segment_rows(self) -> int:
+        return max(1, self._manifest.recipe.segment_rows)
 
     def _quantiser(self) -> Path | None:
         name = self.catalog.setting("quantiser", "")
@@ -106,7 +119,7 @@ class Writer:
     def _train_if_due(self) -> bool:
         """Train on a uniform sample of all rows, then give every row an ANN index."""
         entries = self.catalog.segments()
-        total = sum(entry.row_count for entry in entries)
+        total = sum(entry.row_count for entry in entries)  # dead rows are as good for training
         due = self._manifest.recipe.train_rows
         if due is None or total < due or self._quantiser() is not None:
             return False
@@ -115,6 +128,7 @@ class Writer:
         name = f"{uuid.uuid4().hex}.faiss"
         ann.train(self._sample(entries, total), total, folder / name)
         sync_folder(folder)
+        sync_folder(self._folder)
         self.catalog.set_setting("quantiser", name)
         self._merge(entries)
         return True
@@ -175,11 +189,13 @@ def _copied(live: Sequence[RowRange], segments: dict[int, Segment]) -> Iterator[
             runs.append(part)
     tables = {id_: segment.table() for id_, segment in segments.items()}
     for run in runs:
-        yield Piece(
-            run.kind,
-            segments[run.segment_id].vectors(run.first_row, run.row_count),
-            tables[run.segment_id].slice(run.first_row, run.row_count),
-        )
+        for offset in range(0, run.row_count, COPY_ROWS):
+            first, count = run.first_row + offset, min(COPY_ROWS, run.row_count - offset)
+            yield Piece(
+                run.kind,
+                segments[run.segment_id].vectors(first, count),
+                tables[run.segment_id].slice(first, count),
+            )
 
 
 def _layout(media: Sequence[EncodedMedia]) -> list[dict[UnitKind, tuple[int, int]]]:
