@@ -189,4 +189,4 @@ def test_a_file_as_values():
     lines = FORMATS["tsv"]([media_record(ready), media_record(failed)]).splitlines()
     columns = ["path", "kind", "state", "size_bytes", "duration", "width", "height", "error"]
     assert lines[0].split("\t") == columns
-    assert lines[2].split("\t") == ["/media/c.jpg", "failed", "3", "", "", ""]
+    assert lines[2].split("\t") == ["/media/c.jpg", "image", "failed", "3", "", "", "", "no"]
