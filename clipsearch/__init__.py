@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from clipsearch.version import VERSION
 
 if TYPE_CHECKING:
-    from clipsearch.engine import AddListener, AddOptions, Index, IndexStatus
+    from clipsearch.engine import Index
     from clipsearch.errors import (
         ClipsearchError,
         EncoderError,
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
         MediaError,
         UsageError,
     )
-    from clipsearch.ingest import Progress
+    from clipsearch.ingest import AddListener, AddOptions, Progress
     from clipsearch.media.sampling import SamplingSpec, parse_sampling
-    from clipsearch.types import Failure, Hit, IngestReport, StoredMedia
+    from clipsearch.types import Failure, Hit, IndexStatus, IngestReport, StoredMedia
 
 __version__ = VERSION
 
@@ -58,10 +58,10 @@ __all__ = [
 ]
 
 _HOMES = {
-    "clipsearch.engine": ("AddListener", "AddOptions", "Index", "IndexStatus"),
-    "clipsearch.ingest": ("Progress",),
+    "clipsearch.engine": ("Index",),
+    "clipsearch.ingest": ("AddListener", "AddOptions", "Progress"),
     "clipsearch.media.sampling": ("SamplingSpec", "parse_sampling"),
-    "clipsearch.types": ("Failure", "Hit", "IngestReport", "StoredMedia"),
+    "clipsearch.types": ("Failure", "Hit", "IndexStatus", "IngestReport", "StoredMedia"),
 }
 
 

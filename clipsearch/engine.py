@@ -6,24 +6,22 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Self, cast
 
 from clipsearch.encoders import load_encoder, parse_spec, resolve_auto
 from clipsearch.encoders.base import Encoder, EncoderSpec
 from clipsearch.errors import EncoderError, UsageError
-from clipsearch.ingest import Ingest, IngestSpec, Progress, scopes_of
+from clipsearch.ingest import AddListener, AddOptions, Ingest, IngestSpec, scopes_of
 from clipsearch.media import ReadSpec, SamplingSpec, kind_of
 from clipsearch.media.discover import WalkSpec
 from clipsearch.media.sampling import WINDOW_SECONDS
-from clipsearch.media.spec import MAX_IMAGE_MEGAPIXELS
 from clipsearch.search.retrieve import DEFAULT_KINDS, MERGE_GAP_SECONDS, SearchSpec, retrieve
 from clipsearch.store.manifest import Manifest
 from clipsearch.store.recipes import get_recipe
 from clipsearch.store.store import Store
-from clipsearch.types import Failure, Hit, IngestReport, StoredMedia, UnitKind
+from clipsearch.types import Failure, Hit, IndexStatus, IngestReport, StoredMedia, UnitKind
 from clipsearch.version import VERSION
 
 AUTO = "auto"
@@ -33,70 +31,6 @@ WINDOW_KEY = "window_seconds"  # kept beside the sampling in the manifest
 
 def _ignore(*_: object) -> None:
     """The listener that does not listen."""
-
-
-@dataclass(frozen=True, slots=True)
-class AddOptions:
-    """How `Index.add` looks for files and reads them.
-
-    sampling, window_seconds: fixed by the first `add` of an index, and then the same for all;
-        None takes what the index has, or one frame a second and windows of 30 seconds.
-    exclude_dirs: folder names to leave out, besides version control and thumbnails.
-    workers: reading threads; None takes one per core.
-    retry_failed: read files again that failed before and have not changed since.
-    wait: for another process that is writing; otherwise IndexLockedError.
-    """
-
-    sampling: SamplingSpec | None = None
-    window_seconds: float | None = None
-    exclude_dirs: tuple[str, ...] = ()
-    include_hidden: bool = False
-    batch_size: int = 32
-    max_image_megapixels: float = MAX_IMAGE_MEGAPIXELS
-    workers: int | None = None
-    retry_failed: bool = False
-    wait: bool = True
-
-    def __post_init__(self) -> None:
-        if self.batch_size < 1:
-            raise UsageError(f"batch size {self.batch_size}: use 1 or more")
-        if self.window_seconds is not None and not self.window_seconds > 0:
-            raise UsageError(f"windows of {self.window_seconds} seconds: use more than 0")
-        if self.workers is not None and self.workers < 1:
-            raise UsageError(f"{self.workers} workers: use 1 or more")
-
-
-@dataclass(frozen=True, slots=True)
-class AddListener:
-    """What `Index.add` tells while it runs, from the calling thread.
-
-    count_files: walk the folders once more beforehand, so that `on_progress` knows the total.
-    """
-
-    on_failure: Callable[[Failure], None] = _ignore
-    on_progress: Callable[[Progress], None] = _ignore
-    on_wait: Callable[[], None] = _ignore
-    count_files: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class IndexStatus:
-    """What an index holds: files by kind, rows and segments, and how it was built."""
-
-    path: Path
-    model: str
-    fingerprint: str
-    dim: int
-    recipe: str
-    sampling: dict[str, Any]
-    roots: tuple[Path, ...]
-    images: int
-    videos: int
-    failed: int
-    rows: int
-    dead_rows: int
-    segments: int
-    bytes_on_disk: int
 
 
 class Index:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -190,3 +190,23 @@ class ScoredUnit:
     id: int
     media_id: int
     unit: Unit
+
+
+@dataclass(frozen=True, slots=True)
+class IndexStatus:
+    """What an index holds: files by kind, rows and segments, and how it was built."""
+
+    path: Path
+    model: str
+    fingerprint: str
+    dim: int
+    recipe: str
+    sampling: dict[str, Any]
+    roots: tuple[Path, ...]
+    images: int
+    videos: int
+    failed: int
+    rows: int
+    dead_rows: int
+    segments: int
+    bytes_on_disk: int

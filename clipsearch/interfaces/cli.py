@@ -136,7 +136,8 @@ def index(
     device: DeviceOption = "auto",
 ) -> None:
     """Index folders and files: new and changed ones are read, moved ones keep their vectors."""
-    from clipsearch.engine import DEFAULT_RECIPE, AddListener, AddOptions, Index
+    from clipsearch.engine import DEFAULT_RECIPE, Index
+    from clipsearch.ingest import AddListener, AddOptions
     from clipsearch.interfaces.progress import progress_bar
     from clipsearch.media import parse_sampling
     from clipsearch.media.spec import MAX_IMAGE_MEGAPIXELS

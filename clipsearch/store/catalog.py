@@ -9,54 +9,15 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection, Engine, RowMapping
+from sqlalchemy.engine import Connection, Engine
 
-from clipsearch.store import schema
+from clipsearch.store import schema, statements
 from clipsearch.store.database import translated_errors
-from clipsearch.types import FoundFile, MediaInfo, StoredMedia, UnitKind
-
-T = TypeVar("T")
-
-LOST = "its part of the index was damaged: index it again"
-IN_LIMIT = 500  # values in one IN (...): below every database's limit
-
-
-@dataclass(frozen=True, slots=True)
-class RowRange:
-    """Neighbouring rows of one media and unit kind inside a segment."""
-
-    media_id: int
-    kind: UnitKind
-    segment_id: int
-    first_row: int
-    row_count: int
-
-
-@dataclass(frozen=True, slots=True)
-class SegmentEntry:
-    """A published segment, and the (first, count) ranges of its rows that are dead."""
-
-    id: int
-    name: str
-    row_count: int
-    dead: tuple[tuple[int, int], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class NewMedia:
-    """A file to enter. `error` set: it failed. `ranges`: kind → (first, count) in the segment."""
-
-    id: int
-    file: FoundFile
-    content_hash: str
-    info: MediaInfo | None
-    error: str | None
-    ranges: Mapping[UnitKind, tuple[int, int]]
+from clipsearch.store.statements import LOST, NewMedia, RowRange, SegmentEntry
+from clipsearch.types import FoundFile, StoredMedia
 
 
 class Catalog:
@@ -75,7 +36,7 @@ class Catalog:
     def setting(self, key: str, default: str) -> str:
         """The value kept under `key`."""
         with self._reading() as db:
-            return _setting(db, key, default)
+            return statements.setting(db, key, default)
 
     def generation(self) -> int:
         """Grows with every change that a reader could see."""
@@ -88,7 +49,7 @@ class Catalog:
     def snapshot(self) -> tuple[int, list[SegmentEntry]]:
         """The generation and its segments, oldest first, as one transaction sees them."""
         with self._reading() as db:
-            generation = int(_setting(db, "generation", "0"))
+            generation = int(statements.setting(db, "generation", "0"))
             dead: dict[int, list[tuple[int, int]]] = {}
             for row in db.execute(sa.select(schema.dead_ranges)).mappings():
                 dead.setdefault(row["segment_id"], []).append((row["first_row"], row["row_count"]))
@@ -103,10 +64,10 @@ class Catalog:
         found: dict[int, StoredMedia] = {}
         with self._reading() as db:
             roots = self._roots(db)
-            for chunk in _chunks(sorted(set(ids))):
+            for chunk in statements.chunks(sorted(set(ids))):
                 query = sa.select(schema.media).where(schema.media.c.id.in_(chunk))
                 for row in db.execute(query).mappings():
-                    found[row["id"]] = _stored(row, roots)
+                    found[row["id"]] = statements.stored(row, roots)
         return found
 
     def all_media(self, root: Path | None = None) -> Iterator[StoredMedia]:
@@ -118,7 +79,7 @@ class Catalog:
                 ids = [id_ for id_, path in roots.items() if path == root]
                 query = query.where(schema.media.c.root_id.in_(ids))
             for row in db.execute(query).mappings():
-                yield _stored(row, roots)
+                yield statements.stored(row, roots)
 
     def media_at(self, files: Sequence[FoundFile]) -> dict[tuple[Path, str], StoredMedia]:
         """What is known under the paths of `files`, by (root, relative path)."""
@@ -131,10 +92,10 @@ class Catalog:
             ids = {path: id_ for id_, path in roots.items()}
             for root, paths in by_root.items():
                 mine = schema.media.c.root_id == ids.get(root)
-                for chunk in _chunks(paths):
+                for chunk in statements.chunks(paths):
                     query = sa.select(schema.media).where(mine, schema.media.c.path.in_(chunk))
                     for row in db.execute(query).mappings():
-                        found[root, row["path"]] = _stored(row, roots)
+                        found[root, row["path"]] = statements.stored(row, roots)
         return found
 
     def media_with_hash(self, content_hash: str) -> list[StoredMedia]:
@@ -144,7 +105,7 @@ class Catalog:
         )
         with self._reading() as db:
             roots = self._roots(db)
-            return [_stored(row, roots) for row in db.execute(query).mappings()]
+            return [statements.stored(row, roots) for row in db.execute(query).mappings()]
 
     def roots(self) -> list[Path]:
         """The media roots, where they are now."""
@@ -196,7 +157,7 @@ class Catalog:
     def add_segment(self, name: str, row_count: int, media: Sequence[NewMedia]) -> None:
         """Publish a segment with its media, replacing older entries of the same files."""
         with self._writing() as db:
-            segment_id = _insert_segment(db, name, row_count)
+            segment_id = statements.insert_segment(db, name, row_count)
             self._put_media(db, media)
             ranges = [
                 {
@@ -210,7 +171,7 @@ class Catalog:
                 for kind, (first, count) in new.ranges.items()
             ]
             db.execute(sa.insert(schema.ranges), ranges)
-            _add_to_setting(db, "next_unit_id", row_count, start=1)
+            statements.add_to_setting(db, "next_unit_id", row_count, start=1)
 
     def put_failure(self, failed: NewMedia) -> None:
         """Enter a file that could not be read, so that it is not decoded again unchanged."""
@@ -222,7 +183,7 @@ class Catalog:
     ) -> None:
         """Publish a merged segment: `moved` gives each live range its new first row."""
         with self._writing() as db:
-            segment_id = _insert_segment(db, name, row_count) if row_count else None
+            segment_id = statements.insert_segment(db, name, row_count) if row_count else None
             new_places = [
                 {"of_media": old.media_id, "of_kind": old.kind, "to_row": first_row}
                 for old, first_row in moved.items()
@@ -244,8 +205,8 @@ class Catalog:
         mine = sa.select(schema.ranges.c.media_id).where(schema.ranges.c.segment_id == segment_id)
         with self._writing() as db:
             ids = sorted(set(db.execute(mine).scalars()))
-            for chunk in _chunks(ids):
-                _kill_ranges(db, chunk)
+            for chunk in statements.chunks(ids):
+                statements.kill_ranges(db, chunk)
                 lost = {"state": "failed", "error": LOST, "size_bytes": -1, "content_hash": ""}
                 here = schema.media.c.id.in_(chunk)
                 db.execute(sa.update(schema.media).where(here).values(lost))
@@ -265,7 +226,7 @@ class Catalog:
         there = (schema.media.c.root_id == root_id) & (schema.media.c.path == file.relative)
         for row in db.execute(sa.select(schema.media.c.id).where(there)):
             if row.id != media_id:
-                _remove_media(db, [row.id])
+                statements.remove_media(db, [row.id])
         values = {
             "root_id": root_id,
             "path": file.relative,
@@ -277,8 +238,8 @@ class Catalog:
     def remove_media(self, ids: Sequence[int]) -> None:
         """Forget files; their rows become dead."""
         with self._writing() as db:
-            for chunk in _chunks(ids):
-                _remove_media(db, chunk)
+            for chunk in statements.chunks(ids):
+                statements.remove_media(db, chunk)
 
     def add_root(self, root: Path) -> None:
         """Enter a media root. Roots below it become part of it; their files keep their ids."""
@@ -307,7 +268,7 @@ class Catalog:
     def set_setting(self, key: str, value: str) -> None:
         """Keep `value` under `key`."""
         with self._writing() as db:
-            _set_setting(db, key, value)
+            statements.set_setting(db, key, value)
 
     # Inside
 
@@ -319,7 +280,7 @@ class Catalog:
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
         with translated_errors(self._engine), self._engine.begin() as db:
-            _add_to_setting(db, "generation", 1, start=0)
+            statements.add_to_setting(db, "generation", 1, start=0)
             yield db
 
     def _roots(self, db: Connection) -> dict[int, Path]:
@@ -346,107 +307,20 @@ class Catalog:
             "path_from_index": Path(os.path.relpath(root, self._folder)).as_posix(),
         }
         result = db.execute(sa.insert(schema.roots).values(values))
-        return _new_id(result)
+        return statements.new_id(result)
 
     def _put_media(self, db: Connection, media: Sequence[NewMedia]) -> None:
         """Enter files with the ids of `ids_for`, or replace their entries and drop their rows."""
         table = schema.media
-        next_id = int(_setting(db, "next_media_id", "1"))
+        next_id = int(statements.setting(db, "next_media_id", "1"))
         roots = {root: self._root_id(db, root) for root in {new.file.root for new in media}}
-        values = {new.id: _media_values(new, roots[new.file.root]) for new in media}
+        values = {new.id: statements.media_values(new, roots[new.file.root]) for new in media}
         known = [id_ for id_ in values if id_ < next_id]
-        for chunk in _chunks(known):
-            _kill_ranges(db, chunk)
+        for chunk in statements.chunks(known):
+            statements.kill_ranges(db, chunk)
         for id_ in known:
             db.execute(sa.update(table).where(table.c.id == id_).values(values[id_]))
         fresh = [{"id": id_, **values[id_]} for id_ in values if id_ >= next_id]
         if fresh:
             db.execute(sa.insert(table), fresh)
-            _set_setting(db, "next_media_id", str(max(values) + 1))
-
-
-def _media_values(new: NewMedia, root_id: int) -> dict[str, Any]:
-    file, info = new.file, new.info
-    return {
-        "root_id": root_id,
-        "path": file.relative,
-        "kind": file.kind,
-        "size_bytes": file.size_bytes,
-        "modified_ns": file.modified_ns,
-        "content_hash": new.content_hash,
-        "duration_seconds": info.duration_seconds if info else None,
-        "width": info.width if info else None,
-        "height": info.height if info else None,
-        "state": "failed" if new.error else "ready",
-        "error": new.error,
-    }
-
-
-def _stored(row: RowMapping, roots: Mapping[int, Path]) -> StoredMedia:
-    info = None
-    if row["width"] is not None:
-        info = MediaInfo(row["width"], row["height"], row["duration_seconds"])
-    return StoredMedia(
-        id=row["id"],
-        root=roots[row["root_id"]],
-        relative=row["path"],
-        kind=row["kind"],
-        size_bytes=row["size_bytes"],
-        modified_ns=row["modified_ns"],
-        content_hash=row["content_hash"],
-        info=info,
-        state=row["state"],
-        error=row["error"],
-    )
-
-
-def _insert_segment(db: Connection, name: str, row_count: int) -> int:
-    return _new_id(
-        db.execute(sa.insert(schema.segments).values({"name": name, "row_count": row_count}))
-    )
-
-
-def _new_id(result: sa.CursorResult[Any]) -> int:
-    key = result.inserted_primary_key
-    assert key is not None, "an INSERT of one row returns its key"
-    return int(key[0])
-
-
-def _kill_ranges(db: Connection, media_ids: Sequence[int]) -> None:
-    table = schema.ranges
-    mine = table.c.media_id.in_(media_ids)
-    dead = [
-        dict(row)
-        for row in db.execute(
-            sa.select(table.c.segment_id, table.c.first_row, table.c.row_count).where(mine)
-        ).mappings()
-    ]
-    if dead:
-        db.execute(sa.insert(schema.dead_ranges), dead)
-        db.execute(sa.delete(table).where(mine))
-
-
-def _remove_media(db: Connection, ids: Sequence[int]) -> None:
-    _kill_ranges(db, ids)
-    db.execute(sa.delete(schema.media).where(schema.media.c.id.in_(ids)))
-
-
-def _setting(db: Connection, key: str, default: str) -> str:
-    query = sa.select(schema.settings.c.value).where(schema.settings.c.key == key)
-    value = db.execute(query).scalar()
-    return default if value is None else str(value)
-
-
-def _set_setting(db: Connection, key: str, value: str) -> None:
-    mine = schema.settings.c.key == key
-    if db.execute(sa.update(schema.settings).where(mine).values(value=value)).rowcount == 0:
-        db.execute(sa.insert(schema.settings).values(key=key, value=value))
-
-
-def _add_to_setting(db: Connection, key: str, amount: int, *, start: int) -> None:
-    _set_setting(db, key, str(int(_setting(db, key, str(start))) + amount))
-
-
-def _chunks(values: Sequence[T]) -> Iterator[Sequence[T]]:
-    for first in range(0, len(values), IN_LIMIT):
-        yield values[first : first + IN_LIMIT]
+            statements.set_setting(db, "next_media_id", str(max(values) + 1))

@@ -28,11 +28,12 @@ from clipsearch.errors import (
     IndexLockedError,
     UsageError,
 )
-from clipsearch.store.catalog import Catalog, SegmentEntry
+from clipsearch.store.catalog import Catalog
 from clipsearch.store.database import SQLITE_FILE, create_database, open_database
 from clipsearch.store.lookup import LOOKUP_TYPE, Curve
 from clipsearch.store.manifest import MANIFEST_FILE, Manifest, load_manifest
 from clipsearch.store.segment import Segment
+from clipsearch.store.statements import SegmentEntry
 from clipsearch.store.writer import SEGMENTS, TEMPORARY, Writer
 from clipsearch.types import UNIT_KINDS, ScoredUnit, UnitKind, Vectors, check_unit_rows
 

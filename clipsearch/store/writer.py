@@ -12,10 +12,11 @@ import numpy as np
 
 from clipsearch.errors import IndexDamagedError
 from clipsearch.store import ann
-from clipsearch.store.catalog import Catalog, NewMedia, RowRange, SegmentEntry
+from clipsearch.store.catalog import Catalog
 from clipsearch.store.manifest import Manifest, sync_folder
 from clipsearch.store.recipes import TRAINING_VECTORS_PER_LIST, list_count
 from clipsearch.store.segment import Piece, Segment, write_segment
+from clipsearch.store.statements import NewMedia, RowRange, SegmentEntry
 from clipsearch.types import UNIT_KINDS, EncodedMedia, FoundFile, UnitKind
 
 SEGMENTS = "segments"

@@ -1,0 +1,60 @@
+"""How one run of indexing is asked for, and what it tells while it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from clipsearch.errors import UsageError
+from clipsearch.ingest.run import Progress
+from clipsearch.media import SamplingSpec
+from clipsearch.media.spec import MAX_IMAGE_MEGAPIXELS
+from clipsearch.types import Failure
+
+
+def _ignore(_: object = None) -> None:
+    """The listener that does not listen."""
+
+
+@dataclass(frozen=True, slots=True)
+class AddOptions:
+    """How `Index.add` looks for files and reads them.
+
+    sampling, window_seconds: fixed by the first `add` of an index, and then the same for all;
+        None takes what the index has, or one frame a second and windows of 30 seconds.
+    exclude_dirs: folder names to leave out, besides version control and thumbnails.
+    workers: reading threads; None takes one per core.
+    retry_failed: read files again that failed before and have not changed since.
+    wait: for another process that is writing; otherwise IndexLockedError.
+    """
+
+    sampling: SamplingSpec | None = None
+    window_seconds: float | None = None
+    exclude_dirs: tuple[str, ...] = ()
+    include_hidden: bool = False
+    batch_size: int = 32
+    max_image_megapixels: float = MAX_IMAGE_MEGAPIXELS
+    workers: int | None = None
+    retry_failed: bool = False
+    wait: bool = True
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise UsageError(f"batch size {self.batch_size}: use 1 or more")
+        if self.window_seconds is not None and not self.window_seconds > 0:
+            raise UsageError(f"windows of {self.window_seconds} seconds: use more than 0")
+        if self.workers is not None and self.workers < 1:
+            raise UsageError(f"{self.workers} workers: use 1 or more")
+
+
+@dataclass(frozen=True, slots=True)
+class AddListener:
+    """What `Index.add` tells while it runs, from the calling thread.
+
+    count_files: walk the folders once more beforehand, so that `on_progress` knows the total.
+    """
+
+    on_failure: Callable[[Failure], None] = _ignore
+    on_progress: Callable[[Progress], None] = _ignore
+    on_wait: Callable[[], None] = _ignore
+    count_files: bool = False

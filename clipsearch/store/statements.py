@@ -1,0 +1,149 @@
+"""The catalog's values, and the SQL that works on one open connection."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, RowMapping
+
+from clipsearch.store import schema
+from clipsearch.types import FoundFile, MediaInfo, StoredMedia, UnitKind
+
+T = TypeVar("T")
+
+LOST = "its part of the index was damaged: index it again"
+IN_LIMIT = 500  # values in one IN (...): below every database's limit
+
+
+@dataclass(frozen=True, slots=True)
+class RowRange:
+    """Neighbouring rows of one media and unit kind inside a segment."""
+
+    media_id: int
+    kind: UnitKind
+    segment_id: int
+    first_row: int
+    row_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentEntry:
+    """A published segment, and the (first, count) ranges of its rows that are dead."""
+
+    id: int
+    name: str
+    row_count: int
+    dead: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NewMedia:
+    """A file to enter. `error` set: it failed. `ranges`: kind → (first, count) in the segment."""
+
+    id: int
+    file: FoundFile
+    content_hash: str
+    info: MediaInfo | None
+    error: str | None
+    ranges: Mapping[UnitKind, tuple[int, int]]
+
+
+def media_values(new: NewMedia, root_id: int) -> dict[str, Any]:
+    """The columns of a file's entry."""
+    file, info = new.file, new.info
+    return {
+        "root_id": root_id,
+        "path": file.relative,
+        "kind": file.kind,
+        "size_bytes": file.size_bytes,
+        "modified_ns": file.modified_ns,
+        "content_hash": new.content_hash,
+        "duration_seconds": info.duration_seconds if info else None,
+        "width": info.width if info else None,
+        "height": info.height if info else None,
+        "state": "failed" if new.error else "ready",
+        "error": new.error,
+    }
+
+
+def stored(row: RowMapping, roots: Mapping[int, Path]) -> StoredMedia:
+    """An entry as our own type; `roots` says where each root is now."""
+    info = None
+    if row["width"] is not None:
+        info = MediaInfo(row["width"], row["height"], row["duration_seconds"])
+    return StoredMedia(
+        id=row["id"],
+        root=roots[row["root_id"]],
+        relative=row["path"],
+        kind=row["kind"],
+        size_bytes=row["size_bytes"],
+        modified_ns=row["modified_ns"],
+        content_hash=row["content_hash"],
+        info=info,
+        state=row["state"],
+        error=row["error"],
+    )
+
+
+def insert_segment(db: Connection, name: str, row_count: int) -> int:
+    """Enter a segment; its id."""
+    return new_id(
+        db.execute(sa.insert(schema.segments).values({"name": name, "row_count": row_count}))
+    )
+
+
+def new_id(result: sa.CursorResult[Any]) -> int:
+    """The id that an INSERT of one row was given."""
+    key = result.inserted_primary_key
+    assert key is not None, "an INSERT of one row returns its key"
+    return int(key[0])
+
+
+def kill_ranges(db: Connection, media_ids: Sequence[int]) -> None:
+    """Make the rows of some files dead."""
+    table = schema.ranges
+    mine = table.c.media_id.in_(media_ids)
+    dead = [
+        dict(row)
+        for row in db.execute(
+            sa.select(table.c.segment_id, table.c.first_row, table.c.row_count).where(mine)
+        ).mappings()
+    ]
+    if dead:
+        db.execute(sa.insert(schema.dead_ranges), dead)
+        db.execute(sa.delete(table).where(mine))
+
+
+def remove_media(db: Connection, ids: Sequence[int]) -> None:
+    """Forget files; their rows become dead."""
+    kill_ranges(db, ids)
+    db.execute(sa.delete(schema.media).where(schema.media.c.id.in_(ids)))
+
+
+def setting(db: Connection, key: str, default: str) -> str:
+    """The value kept under `key`."""
+    query = sa.select(schema.settings.c.value).where(schema.settings.c.key == key)
+    value = db.execute(query).scalar()
+    return default if value is None else str(value)
+
+
+def set_setting(db: Connection, key: str, value: str) -> None:
+    """Keep `value` under `key`."""
+    mine = schema.settings.c.key == key
+    if db.execute(sa.update(schema.settings).where(mine).values(value=value)).rowcount == 0:
+        db.execute(sa.insert(schema.settings).values(key=key, value=value))
+
+
+def add_to_setting(db: Connection, key: str, amount: int, *, start: int) -> None:
+    """Raise a number that is kept under `key`."""
+    set_setting(db, key, str(int(setting(db, key, str(start))) + amount))
+
+
+def chunks(values: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Pieces short enough for one IN (…)."""
+    for first in range(0, len(values), IN_LIMIT):
+        yield values[first : first + IN_LIMIT]
