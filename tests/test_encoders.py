@@ -230,6 +230,7 @@ def test_the_hub_is_known_by_its_header(
     monkeypatch.setattr(Hub, "status", status)
     monkeypatch.setattr(Hub, "headers_out", headers)
     assert auto.hub_answers(hub, timeout_seconds=5) is expected
+    assert auto.hub_reachable(hub, timeout_seconds=5)
 
 
 def test_a_slow_hub_and_a_hanging_look_up_are_left_behind(
@@ -237,15 +238,18 @@ def test_a_slow_hub_and_a_hanging_look_up_are_left_behind(
 ) -> None:
     monkeypatch.setattr(Hub, "delay_seconds", 0.5)
     assert not auto.hub_answers(hub, timeout_seconds=0.1)
-    monkeypatch.setattr(auto, "_ask", lambda *a: time.sleep(1.0) or True)  # as getaddrinfo can
+    look_up = lambda *a, **k: time.sleep(1.0) or {"X-Repo-Commit": "1"}  # noqa: E731
+    monkeypatch.setattr(auto, "_headers", look_up)  # as getaddrinfo can
     start = time.monotonic()
     assert not auto.hub_answers(hub, timeout_seconds=0.1)
+    assert not auto.hub_reachable(hub, timeout_seconds=0.1)
     assert time.monotonic() - start < 0.9
 
 
 @pytest.mark.parametrize("endpoint", ["http://127.0.0.1:1", "nonsense", "http://[bad"])
 def test_no_hub_at_all(endpoint: str) -> None:
     assert not auto.hub_answers(endpoint, timeout_seconds=5)
+    assert not auto.hub_reachable(endpoint, timeout_seconds=5)
 
 
 def test_constants_agree_with_open_clip() -> None:

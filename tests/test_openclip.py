@@ -236,9 +236,22 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("open_clip.pretrained.download_pretrained_from_hf", refuse)
 
 
+@pytest.mark.parametrize("name", ["ViT-B-32/laion2b_s34b_b79k", "hf-hub:org/model"])
+def test_an_unreachable_hub_is_not_tried_for_long(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *a, **k: None)
+    monkeypatch.setattr("clipsearch.encoders.openclip_files.hub_reachable", lambda _: False)
+    for client in ("huggingface_hub.hf_hub_download", "open_clip.pretrained.has_hf_hub"):
+        monkeypatch.setattr(client, lambda *a, **k: pytest.fail("the hub's client was asked"))
+    with pytest.raises(EncoderError, match=r"does not answer.*builtin"):
+        load_encoder(parse_spec(name), device="cpu")
+
+
 @pytest.mark.usefixtures("no_network")
 @pytest.mark.parametrize("name", ["ViT-B-32/laion2b_s34b_b79k", "hf-hub:org/model"])
-def test_an_unreachable_hub_says_what_to_do(name: str) -> None:
+def test_a_failed_download_says_what_to_do(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("clipsearch.encoders.openclip_files.hub_reachable", lambda _: True)
     with pytest.raises(EncoderError, match=r"no route to the hub.*builtin"):
         load_encoder(parse_spec(name), device="cpu")
 

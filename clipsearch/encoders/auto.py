@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 import urllib.error
 import urllib.request
+from collections.abc import Callable
+from email.message import Message
 from typing import Any
 
 from clipsearch.encoders.base import EncoderSpec
@@ -41,33 +43,46 @@ def resolve_auto(*, offline: bool) -> tuple[EncoderSpec, str | None]:
 
 
 def hub_answers(endpoint: str, *, timeout_seconds: float) -> bool:
-    """Whether a model hub answers at `endpoint` within the time, name look-up included.
+    """Whether the hub at `endpoint` has CLIP. It names a commit; a captive portal does not."""
+    url = f"{endpoint}/{CLIP_REPOSITORY}/resolve/main/{CLIP_FILES[0]}"
+    return _in_time(
+        lambda: "X-Repo-Commit" in (_headers(url, timeout_seconds) or ()), timeout_seconds
+    )
+
+
+def hub_reachable(endpoint: str, *, timeout_seconds: float = HUB_TIMEOUT_SECONDS) -> bool:
+    """Whether anything answers at `endpoint`: before a client that tries for a minute is let go."""
+    return _in_time(
+        lambda: _headers(endpoint, timeout_seconds, any_code=True) is not None, timeout_seconds
+    )
+
+
+def _in_time(question: Callable[[], bool], timeout_seconds: float) -> bool:
+    """The answer, or False when time is up, name look-up included.
 
     A socket's own timeout does not bound the look-up, nor a slow trickle of bytes; so the question
     is asked in a thread that is left behind when time is up.
     """
     answers: list[bool] = []
-    asking = threading.Thread(
-        target=lambda: answers.append(_ask(endpoint, timeout_seconds)), daemon=True
-    )
+    asking = threading.Thread(target=lambda: answers.append(question()), daemon=True)
     asking.start()
     asking.join(timeout_seconds)
     return answers == [True]
 
 
-def _ask(endpoint: str, timeout_seconds: float) -> bool:
-    """Ask for the weights' headers. The hub names the commit; a captive portal does not."""
-    url = f"{endpoint}/{CLIP_REPOSITORY}/resolve/main/{CLIP_FILES[0]}"
+def _headers(url: str, timeout_seconds: float, *, any_code: bool = False) -> Message | None:
+    """What `url` answers with, a redirect's own headers; None for no answer or an error."""
     opener = urllib.request.build_opener(_StayHere)
     try:
         request = urllib.request.Request(url, method="HEAD")
         with opener.open(request, timeout=timeout_seconds) as answer:
-            return "X-Repo-Commit" in answer.headers
+            headers: Message = answer.headers
+            return headers
     except urllib.error.HTTPError as answer:  # a redirect to the storage is the usual answer
         with answer:
-            return answer.code < 400 and "X-Repo-Commit" in answer.headers
+            return answer.headers if any_code or answer.code < 400 else None
     except (OSError, ValueError):
-        return False
+        return None
 
 
 class _StayHere(urllib.request.HTTPRedirectHandler):

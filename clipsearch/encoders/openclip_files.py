@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from clipsearch.encoders.auto import hub_reachable
 from clipsearch.encoders.spec import HUB_PREFIX, split_name
 from clipsearch.encoders.values import file_sha256
 from clipsearch.errors import EncoderError
@@ -113,6 +114,7 @@ def _hub_weights(repository: str, file: str = "") -> Path:
         cached = try_to_load_from_cache(repository, one)
         if isinstance(cached, str):
             return Path(cached)
+    _check_hub(repository)
     try:
         return Path(download_pretrained_from_hf(repository, filename=file or None))
     except Exception as error:
@@ -125,10 +127,19 @@ def _hub_file(repository: str, file: str) -> Path:
     cached = try_to_load_from_cache(repository, file)
     if isinstance(cached, str):
         return Path(cached)
+    _check_hub(repository)
     try:
         return Path(hf_hub_download(repository, file))
     except Exception as error:
         raise _unreachable(repository, error) from error
+
+
+def _check_hub(repository: str) -> None:
+    """Fail at once where the hub's client would try again for a minute."""
+    from huggingface_hub import constants
+
+    if not constants.HF_HUB_OFFLINE and not hub_reachable(constants.ENDPOINT):
+        raise _unreachable(repository, OSError(f"{constants.ENDPOINT} does not answer"))
 
 
 def _unreachable(repository: str, error: Exception) -> EncoderError:
