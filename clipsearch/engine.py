@@ -114,6 +114,13 @@ class Index:
         return self._store.folder
 
     @property
+    def sampling(self) -> SamplingSpec | None:
+        """How the index samples videos; None until something was added."""
+        recorded = dict(self._store.manifest.sampling)
+        recorded.pop(WINDOW_KEY, None)
+        return SamplingSpec.from_dict(recorded) if recorded else None
+
+    @property
     def encoder(self) -> Encoder:
         """The encoder the index was built with.
 
@@ -254,15 +261,14 @@ class Index:
         if fps is not None and options.sampling is not None:
             raise UsageError("both fps and options.sampling are given: give one of them")
         wanted = options.sampling if fps is None else SamplingSpec(fps=fps)
-        recorded = dict(self._store.manifest.sampling)
-        if not recorded:
+        sampling = self.sampling
+        if sampling is None:
             sampling = wanted or SamplingSpec()
             window_seconds = options.window_seconds or WINDOW_SECONDS
             values = {**sampling.to_dict(), WINDOW_KEY: window_seconds}
             self._store.update_manifest(sampling=values)
             return sampling, window_seconds
-        window_seconds = float(recorded.pop(WINDOW_KEY))
-        sampling = SamplingSpec.from_dict(recorded)
+        window_seconds = float(self._store.manifest.sampling[WINDOW_KEY])
         if (wanted or sampling) != sampling:
             raise UsageError(
                 f"{self.path} samples videos by {sampling}, not by {wanted}: use another --index"

@@ -210,6 +210,16 @@ def test_another_rate_than_the_index_has_is_told_in_words(here):
     assert "SamplingSpec" not in line
 
 
+def test_flags_that_repeat_what_the_index_has_are_fine(empty):
+    write_photo(empty / "m" / "red.jpg", RED)
+    build = ("index", "m", "--model", "fake")
+    run(*build, "--sampling", "uniform:4", "--fps", "2", "--keep-all-frames").ok()
+    for flags in (["--fps", "2"], ["--keep-all-frames"], ["--sampling", "uniform:4"], []):
+        run("index", "m", *flags).ok()
+    for flags in (["--fps", "1"], ["--sampling", "uniform:5"], ["--sampling", "keyframes"]):
+        assert run("index", "m", *flags).code == 2
+
+
 @pytest.mark.parametrize("command", [["query", "red"], ["list"], ["status"]])
 def test_no_index_is_one_line_that_says_what_to_do(empty, command):
     ran = run(*command)

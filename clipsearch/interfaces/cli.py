@@ -7,9 +7,9 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -31,6 +31,9 @@ from clipsearch.interfaces.render import (
 )
 from clipsearch.types import Failure
 from clipsearch.version import VERSION
+
+if TYPE_CHECKING:
+    from clipsearch.media import SamplingSpec
 
 EXIT_EMPTY, EXIT_SKIPPED, EXIT_INTERRUPTED = 1, 4, 130
 OFFLINE_VARIABLES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
@@ -139,16 +142,10 @@ def index(
     from clipsearch.engine import DEFAULT_RECIPE, Index
     from clipsearch.ingest import AddListener, AddOptions
     from clipsearch.interfaces.progress import progress_bar
-    from clipsearch.media import parse_sampling
     from clipsearch.media.spec import MAX_IMAGE_MEGAPIXELS
 
-    chosen_sampling = None
-    if fps is not None or sampling is not None or keep_all_frames:
-        chosen_sampling = parse_sampling(
-            sampling or "fps", fps=1.0 if fps is None else fps, keep_all_frames=keep_all_frames
-        )
     options = AddOptions(
-        sampling=chosen_sampling,
+        sampling=_sampling(None, sampling, fps, keep_all_frames),
         window_seconds=window_seconds,
         exclude_dirs=tuple(exclude_dir or ()),
         include_hidden=include_hidden,
@@ -179,6 +176,8 @@ def index(
             opened = Index.open(folder, device=device)
     with opened, progress_bar() as bar:
         opened.require(model=model, recipe=recipe, catalog=catalog)
+        wanted = _sampling(opened.sampling, sampling, fps, keep_all_frames)
+        options = replace(options, sampling=wanted)
         listener = AddListener(
             on_failure=lambda failure: bar.say(_skipped(failure)),
             on_progress=bar.update,
@@ -301,6 +300,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
         where = f" ({error.filename})" if error.filename else ""
         say(f"error: {os.strerror(error.errno)}{where}{hint}")
         sys.exit(ClipsearchError.exit_code)
+
+
+def _sampling(
+    recorded: SamplingSpec | None, method: str | None, fps: float | None, keep_all_frames: bool
+) -> SamplingSpec | None:
+    """What the flags ask for, the index's own sampling where they are silent; None: all silent."""
+    from clipsearch.media import SamplingSpec, parse_sampling
+
+    if method is None and fps is None and not keep_all_frames:
+        return None
+    base = recorded or SamplingSpec()
+    own_method = f"uniform:{base.count}" if base.method == "uniform" else base.method
+    return parse_sampling(
+        method or own_method,
+        fps=base.fps if fps is None else fps,
+        keep_all_frames=keep_all_frames or base.keep_all_frames,
+    )
 
 
 def _format(**flags: bool) -> Format:
