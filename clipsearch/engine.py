@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Self, cast
+from typing import Any, Self, cast
+
+import numpy as np
+from numpy.typing import NDArray
 
 from clipsearch.encoders import load_encoder, parse_spec, resolve_auto
 from clipsearch.encoders.base import Encoder, EncoderSpec
@@ -17,15 +19,30 @@ from clipsearch.ingest import AddListener, AddOptions, Ingest, IngestSpec, scope
 from clipsearch.media import ReadSpec, SamplingSpec, kind_of
 from clipsearch.media.discover import WalkSpec
 from clipsearch.media.sampling import WINDOW_SECONDS
+from clipsearch.search.everyday import everyday_queries
 from clipsearch.search.retrieve import DEFAULT_KINDS, MERGE_GAP_SECONDS, SearchSpec, retrieve
+from clipsearch.store import upkeep
+from clipsearch.store.lookup import lookup_columns
 from clipsearch.store.manifest import Manifest
-from clipsearch.store.recipes import get_recipe
+from clipsearch.store.recall import QuerySet, RecallReport
+from clipsearch.store.recipes import check_recipe
 from clipsearch.store.store import Store
-from clipsearch.types import Failure, Hit, IndexStatus, IngestReport, StoredMedia, UnitKind
+from clipsearch.store.upkeep import RepairReport
+from clipsearch.store.vectors import Table, blocks_of
+from clipsearch.store.verify import Problem
+from clipsearch.types import (
+    UNIT_KINDS,
+    Failure,
+    Hit,
+    IndexStatus,
+    IngestReport,
+    StoredMedia,
+    UnitKind,
+    Vectors,
+)
 from clipsearch.version import VERSION
 
 AUTO = "auto"
-DEFAULT_RECIPE = "flat"
 WINDOW_KEY = "window_seconds"  # kept beside the sampling in the manifest
 
 
@@ -51,8 +68,9 @@ class Index:
         cls,
         path: str | os.PathLike[str],
         *,
-        model: str = AUTO,
-        recipe: str = DEFAULT_RECIPE,
+        model: str | None = AUTO,
+        dim: int | None = None,
+        recipe: str = AUTO,
         catalog: str | None = None,
         device: str = AUTO,
         offline: bool = False,
@@ -62,22 +80,28 @@ class Index:
 
         model: "builtin", an open_clip name such as "ViT-B-32/laion2b_s34b_b79k", or "auto":
             CLIP if its weights are at hand or the model hub answers, else builtin, which
-            `on_notice` is told. The choice is recorded and never changes.
+            `on_notice` is told. The choice is recorded and never changes. None: vectors of `dim`
+            dimensions are made elsewhere, for `add_vectors` and `search_vectors`.
         offline: "auto" asks no hub and takes CLIP only from the local cache.
-        recipe: how vectors are stored and searched, a name of `RECIPES`.
+        recipe: how vectors are stored and searched, a name of `RECIPES`; "auto" is exact while
+            that is fast, and what `compact` finds best for the number of vectors.
         catalog: a database URL; None keeps an SQLite file inside the index.
 
         Raises EncoderError, IndexExistsError, or UsageError for a folder with other content.
         """
         _check_utf8(path)
-        chosen = _resolve(model, offline, on_notice)
-        index_recipe = get_recipe(recipe)
-        encoder = load_encoder(chosen, device=device)
+        check_recipe(recipe)
+        if (model is None) != (dim is not None):
+            raise UsageError("give model=None and dim together: a model has its own dimension")
+        encoder, chosen = None, None
+        if model is not None:
+            chosen = str(_resolve(model, offline, on_notice))
+            encoder = load_encoder(parse_spec(chosen), device=device)
         manifest = Manifest(
-            encoder=str(chosen),
-            fingerprint=encoder.fingerprint,
-            dim=encoder.dim,
-            recipe=index_recipe,
+            encoder=chosen,
+            fingerprint=encoder.fingerprint if encoder else "",
+            dim=encoder.dim if encoder else _checked_dim(dim),
+            recipe=recipe,
             sampling={},
             catalog=catalog,
             written_by=VERSION,
@@ -129,6 +153,11 @@ class Index:
         with self._guard:
             if self._encoder is None:
                 manifest = self._store.manifest
+                if manifest.encoder is None:
+                    raise EncoderError(
+                        f"{self.path} has no model, its vectors were made elsewhere: use "
+                        "add_vectors and search_vectors"
+                    )
                 encoder = load_encoder(parse_spec(manifest.encoder), device=self._device)
                 if encoder.fingerprint != manifest.fingerprint:
                     raise EncoderError(
@@ -144,15 +173,20 @@ class Index:
     ) -> None:
         """Raise EncoderError or UsageError if the index was built otherwise than is given here."""
         built = self._store.manifest
+        if built.encoder is None:
+            raise EncoderError(
+                f"{self.path} holds vectors that were made elsewhere, not media: build another "
+                "index with --index"
+            )
         if model != AUTO and str(parse_spec(model)) != built.encoder:
             raise EncoderError(
                 f"{self.path} was built with the model {built.encoder}, not {model}: leave out "
                 "--model, or build another index with --index"
             )
-        if recipe is not None and get_recipe(recipe).name != built.recipe.name:
+        if recipe is not None and check_recipe(recipe) != built.recipe:
             raise UsageError(
-                f"{self.path} has the recipe {built.recipe.name}, not {recipe}: leave out "
-                "--recipe, or build another index with --index"
+                f"{self.path} has the recipe {built.recipe}, not {recipe}: change it with "
+                f"`clipsearch compact --recipe {recipe}`"
             )
         if catalog is not None and catalog != built.catalog:
             raise UsageError(
@@ -194,7 +228,7 @@ class Index:
 
     def search(
         self,
-        query: str,
+        query: str | Vectors,
         *,
         top: int = 10,
         kind: str | Iterable[str] | None = None,
@@ -202,7 +236,7 @@ class Index:
         merge_gap: float = MERGE_GAP_SECONDS,
         exact: bool = False,
     ) -> list[Hit]:
-        """The `top` best hits for words, best first.
+        """The `top` best hits for words, or for a (dim,) unit vector, best first.
 
         kind: "image", "frame" (moments of videos) or "video" (whole videos), or several; None
             looks for images and moments.
@@ -211,39 +245,169 @@ class Index:
 
         Raises UsageError, or EncoderError when the encoder takes no text.
         """
-        if not query.strip():
-            raise UsageError("the query is empty: say in words what to look for")
         kinds = DEFAULT_KINDS if kind is None else (kind,) if isinstance(kind, str) else kind
         chosen = cast(tuple[UnitKind, ...], tuple(kinds))  # SearchSpec checks that it is true
         spec = SearchSpec(top, chosen, min_score, merge_gap, exact)
+        if isinstance(query, str):
+            vectors = self._encode_text([query])
+        else:
+            vectors = np.asarray(query, np.float32).reshape(1, -1)
+        return retrieve(self._store, vectors, spec)
+
+    def search_vectors(
+        self,
+        vectors: Vectors,
+        *,
+        top: int = 10,
+        kind: str | Iterable[str] | None = None,
+        exact: bool = False,
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """The `top` nearest stored vectors of each query, by exact cosine, best first.
+
+        vectors: (m, dim) float32 unit rows. kind: as in `search`; None looks among all.
+        Returns (m, top) scores and ids; where there are no more, -inf and -1.
+
+        Raises UsageError.
+        """
+        kinds = UNIT_KINDS if kind is None else (kind,) if isinstance(kind, str) else kind
+        spec = SearchSpec(top, cast(tuple[UnitKind, ...], tuple(kinds)), exact=exact)
+        queries = np.ascontiguousarray(vectors)
+        return self._store.search_ids(queries, k=spec.top, kinds=spec.kinds, exact=exact)
+
+    def add_vectors(
+        self,
+        vectors: NDArray[Any] | Iterable[NDArray[Any]],
+        table: Table | Iterable[Table],
+        *,
+        normalize: bool = False,
+        wait: bool = True,
+    ) -> NDArray[np.int64]:
+        """Add vectors that were made elsewhere; their ids, in their order.
+
+        vectors: (n, dim) float32 or float16 unit rows, or an iterable of such arrays.
+        table: a pyarrow table or a dict of columns with n rows, or one for each array: `path`;
+            `kind` (image if absent), `start` and `end` in seconds for frames and videos,
+            `frame_number`; any further columns of text, numbers, booleans or lists of them, which
+            come back with the hits.
+        normalize: scale rows to unit length instead of refusing others.
+
+        Published every 131,072 rows: what was added before an error stays. Raises UsageError, or
+        IndexLockedError when another process writes and `wait` is false.
+        """
+        ids = [np.empty(0, np.int64)]
+        with self._store.writing(wait=wait) as writer:
+            dim = self._store.manifest.dim
+            for block in blocks_of(vectors, table, dim=dim, normalize=normalize):
+                if len(block.vectors):
+                    ids.append(writer.publish_vectors(block.vectors, block.rows, block.columns))
+                    writer.maintain()
+        return np.concatenate(ids)
+
+    def remove_vectors(self, ids: Iterable[int], *, wait: bool = True) -> int:
+        """Remove vectors that were added with `add_vectors`; how many there were.
+
+        Raises UsageError for ids of files' vectors: remove the file and index its folder again.
+        """
+        wanted = np.fromiter(ids, np.int64)
+        with self._store.writing(wait=wait) as writer:
+            count = writer.remove_vectors(wanted)
+            writer.maintain()
+        return count
+
+    def rows(self, ids: Iterable[int]) -> list[dict[str, Any]]:
+        """What is known of stored vectors, in the order of `ids`: id, path, kind, start, end,
+        frame_number and the columns that were added with them; None for what there is not.
+
+        Raises UsageError for an id that is not there.
+        """
+        wanted = np.fromiter(ids, np.int64)
+        rows, columns, there = self._store.rows(wanted)
+        if not there.all():
+            raise UsageError(f"no vector has the id {wanted[np.argmin(there)]}")
+        found = lookup_columns(rows, columns)
+        media = self._store.catalog.media(
+            row["media_id"] for row in found if row["media_id"] is not None
+        )
+        for row in found:
+            media_id = row.pop("media_id")
+            if media_id is not None:
+                row["path"] = str(media[media_id].path) if media_id in media else None
+        return found
+
+    def _encode_text(self, texts: list[str]) -> Vectors:
+        if any(not text.strip() for text in texts):
+            raise UsageError("the query is empty: say in words what to look for")
         if not self.encoder.supports_text:
             raise EncoderError(f"the model {self._store.manifest.encoder} takes no text")
-        return retrieve(self._store, self.encoder.encode_text([query]), spec)
+        return self.encoder.encode_text(texts)
 
     def media(self) -> Iterator[StoredMedia]:
         """Every file that the index knows, by root and path."""
         return self._store.catalog.all_media()
 
     def status(self) -> IndexStatus:
-        """Counts and settings."""
-        manifest, catalog = self._store.manifest, self._store.catalog
-        segments, counts = catalog.segments(), catalog.counts()
-        return IndexStatus(
-            path=self.path,
-            model=manifest.encoder,
-            fingerprint=manifest.fingerprint,
-            dim=manifest.dim,
-            recipe=manifest.recipe.name,
-            sampling=manifest.sampling,
-            roots=tuple(catalog.roots()),
-            images=counts.get("image", 0),
-            videos=counts.get("video", 0),
-            failed=counts.get("failed", 0),
-            rows=sum(entry.row_count for entry in segments),
-            dead_rows=sum(count for entry in segments for _, count in entry.dead),
-            segments=len(segments),
-            bytes_on_disk=_folder_bytes(self.path),
-        )
+        """Counts, settings, and what `recall` measured last."""
+        return upkeep.status(self._store)
+
+    def compact(
+        self,
+        *,
+        recipe: str | None = None,
+        retrain: bool = False,
+        wait: bool = True,
+        on_step: Callable[[str], None] = _ignore,
+    ) -> IndexStatus:
+        """Merge segments, drop dead rows, and change to the recipe that the number of vectors calls
+        for, training its quantiser when there is none or four times the rows it was trained for.
+
+        recipe: from now on, a name of `RECIPES` or "auto". retrain: train anew in any case. No
+        media are read. Searches go on meanwhile, and an interruption loses nothing.
+        Raises UsageError, or IndexLockedError when another process writes and `wait` is false.
+        """
+        upkeep.compact(self._store, recipe=recipe, retrain=retrain, wait=wait, on_step=on_step)
+        return self.status()
+
+    def recall(
+        self,
+        texts: Iterable[str] | None = None,
+        *,
+        vectors: Vectors | None = None,
+        count: int = 200,
+        k: int = 10,
+        target: float | None = None,
+    ) -> RecallReport:
+        """Recall@k of searching against exact search, of text queries and of stored vectors apart.
+
+        texts: queries; None takes everyday things. vectors: (m, dim) unit rows of texts instead,
+            for an index without a model. count: stored vectors asked for. target: first find the
+            cheapest width of search with that recall, and keep it for every search from now on.
+
+        What is measured is kept for `status`. Raises UsageError when the target is out of reach.
+        """
+        given = [] if vectors is None else [QuerySet("text", np.asarray(vectors, np.float32))]
+        if vectors is None and self._store.manifest.encoder and self.encoder.supports_text:
+            asked = everyday_queries() if texts is None else list(texts)
+            given = [QuerySet("text", self._encode_text(asked))]
+        elif texts is not None:
+            raise UsageError("this index encodes no text: give the queries as vectors")
+        return upkeep.recall(self._store, given, count=count, k=k, target=target)
+
+    def verify(self, *, on_step: Callable[[str], None] = _ignore) -> list[Problem]:
+        """Read every file of the index and name what is not as it was written. Changes nothing."""
+        return upkeep.verify(self._store, on_step=on_step)
+
+    def repair(
+        self, *, wait: bool = True, on_step: Callable[[str], None] = _ignore
+    ) -> RepairReport:
+        """Rebuild what the undamaged files allow; files whose vectors are gone are read again by
+        the next `add`. Raises IndexLockedError when another process writes and `wait` is false.
+        """
+        return upkeep.repair(self._store, wait=wait, on_step=on_step)
+
+    def check_unlocked(self) -> None:
+        """Raise IndexLockedError, which says who, if another process writes to the index."""
+        with self._store.writing(wait=False, sweep=False):
+            pass
 
     def _ingest_spec(self, options: AddOptions, fps: float | None) -> IngestSpec:
         sampling, window_seconds = self._fix_sampling(options, fps)
@@ -290,12 +454,10 @@ def _resolve(model: str, offline: bool, on_notice: Callable[[str], None]) -> Enc
     return spec
 
 
-def _folder_bytes(folder: Path) -> int:
-    total = 0
-    for path in folder.rglob("*"):
-        with suppress(FileNotFoundError):  # a writer may be merging segments away
-            total += path.stat().st_size if path.is_file() else 0
-    return total
+def _checked_dim(dim: int | None) -> int:
+    if dim is None or dim < 1:
+        raise UsageError(f"dim {dim}: use the number of dimensions of the vectors")
+    return dim
 
 
 def _check_utf8(path: str | os.PathLike[str]) -> None:

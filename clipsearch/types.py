@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -124,6 +124,8 @@ class Hit:
     start: float | None = None
     end: float | None = None
     moment: float | None = None
+    id: int | None = None  # of its vector: of the best one, for a moment
+    columns: Mapping[str, Any] = field(default_factory=dict)  # what was added with a vector
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +199,7 @@ class IndexStatus:
     """What an index holds: files by kind, rows and segments, and how it was built."""
 
     path: Path
-    model: str
+    model: str | None
     fingerprint: str
     dim: int
     recipe: str
@@ -210,3 +212,9 @@ class IndexStatus:
     dead_rows: int
     segments: int
     bytes_on_disk: int
+    lists: int | None = None  # inverted lists; None: vectors are scanned
+    trained_rows: int | None = None  # rows when the lists were trained
+    nprobe: int | None = None
+    candidates: int | None = None
+    recall: Mapping[str, float] | None = None  # as `recall` measured it last
+    advice: str | None = None  # what would make searching faster

@@ -397,7 +397,7 @@ def test_settings_of_another_process_are_heard(tmp_path: Path, videos: Path) -> 
 
 
 def test_an_index_is_held_to_how_it_was_built(index: Index) -> None:
-    index.require(model="fake", recipe="flat")
+    index.require(model="fake", recipe="auto")
     with pytest.raises(clipsearch.EncoderError, match="--model"):
         index.require(model="builtin")
     with pytest.raises(clipsearch.UsageError, match="--recipe"):

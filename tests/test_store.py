@@ -17,15 +17,19 @@ from clipsearch.errors import (
     IndexMissingError,
     UsageError,
 )
+from clipsearch.store import snapshot as snapshot_module
 from clipsearch.store import writer as writer_module
-from clipsearch.store.recipes import IndexRecipe
 from clipsearch.store.store import Store
 from clipsearch.types import UNIT_KINDS, EncodedMedia, FoundFile, UnitKind, Vectors
 from tests.vectors import DIM, ROOT, image, manifest, unit_rows, video
 
-SMALL_IVFPQ = IndexRecipe(
-    "ivfpq", train_rows=1500, segment_rows=500, candidates=400, probed_share=0.5
-)
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lists for few rows already."""
+    monkeypatch.setattr(writer_module, "SMALLEST_TRAINING_ROWS", 1500)
+    for module in (writer_module, snapshot_module):
+        monkeypatch.setattr(module, "SCANNED_ROWS", 150)
 
 
 def many(count: int, seed: int) -> list[EncodedMedia]:
@@ -154,8 +158,9 @@ def test_merging_keeps_every_live_row_and_drops_dead_ones(store: Store) -> None:
     assert folders == {entry.name for entry in store.catalog.segments()}
 
 
+@pytest.mark.usefixtures("small")
 def test_ivfpq_trains_and_reranks_exactly(tmp_path: Path) -> None:
-    store = Store.create(tmp_path / "index", manifest(SMALL_IVFPQ))
+    store = Store.create(tmp_path / "index", manifest("ivfpq"))
     batches = [many(40, seed) for seed in range(6)]
     with store.writing() as writer:
         writer.catalog.add_root(ROOT)
@@ -163,7 +168,7 @@ def test_ivfpq_trains_and_reranks_exactly(tmp_path: Path) -> None:
             writer.publish(batch)
             writer.maintain()
         writer.catalog.remove_media([7])
-    assert list(store.folder.glob("segments/*/ann.faiss"))
+    assert list(store.folder.glob("segments/*/lists.bin"))
     media = [m for i, m in enumerate(list(chain(*batches))) if i != 6]
     hits = total = 0
     for kinds in (("frame",), ("image", "frame")):
@@ -181,36 +186,37 @@ def test_ivfpq_trains_and_reranks_exactly(tmp_path: Path) -> None:
     assert hits / total > 0.9
 
 
+@pytest.mark.usefixtures("small")
 def test_ivfpq_gives_every_hit_that_is_asked_for(tmp_path: Path) -> None:
-    recipe = IndexRecipe("ivfpq", train_rows=1500, segment_rows=150, candidates=20)
-    store = Store.create(tmp_path / "index", manifest(recipe))
+    store = Store.create(tmp_path / "index", manifest("ivfpq"))
     media = many(200, 1)
     with store.writing() as writer:
         writer.catalog.add_root(ROOT)
         writer.publish(media)
         writer.maintain()
-    assert list(store.folder.glob("segments/*/ann.faiss"))
+    assert list(store.folder.glob("segments/*/lists.bin"))
     query = unit_rows(1, 9)[0]
     for kinds in (("video",), ("image",), UNIT_KINDS):
         everything = brute_force(media, query, kinds)
         assert len(found(store, query, len(everything), kinds)) == len(everything)
 
 
+@pytest.mark.usefixtures("small")
 def test_a_kill_between_training_and_filling_is_made_good(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = Store.create(tmp_path / "index", manifest(SMALL_IVFPQ))
+    store = Store.create(tmp_path / "index", manifest("ivfpq"))
     with store.writing() as writer, monkeypatch.context() as patch:
         writer.catalog.add_root(ROOT)
         writer.publish(many(200, 1))
-        patch.setattr(writer_module.Writer, "_merge", lambda *_: 1 / 0)
+        patch.setattr(writer_module.Writer, "_merge", lambda *_, **__: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             writer.maintain()
-    assert not list(store.folder.glob("segments/*/ann.faiss"))
+    assert not list(store.folder.glob("segments/*/lists.bin"))
     (store.folder / "quantisers" / "older.faiss").write_bytes(b"x")
     with store.writing() as writer:
         writer.maintain()
-    assert len(list(store.folder.glob("segments/*/ann.faiss"))) == 1
+    assert len(list(store.folder.glob("segments/*/lists.bin"))) == 1
     assert len(list((store.folder / "quantisers").iterdir())) == 1
 
 
@@ -234,7 +240,7 @@ def test_a_reader_keeps_its_segments_through_a_merge(tmp_path: Path, store: Stor
     with store.writing() as writer:
         writer.maintain()
     assert len(store.catalog.segments()) == 1
-    kept = [segment.vectors(0, segment.row_count) for _, segment in snapshot.segments]
+    kept = [view.segment.vectors(0, view.segment.row_count) for view in snapshot.views]
     assert sum(len(vectors) for vectors in kept) == 8 * 30
     after = reader.search(query, k=30)[0]
     assert {u.id for u in after} == {u.id for u in before}
@@ -265,16 +271,20 @@ def test_a_second_writer_waits_or_refuses_and_a_killed_one_lets_go(store: Store)
     other.start()
     try:
         assert held.wait(30)
-        with pytest.raises(IndexLockedError, match="another process"), store.writing(wait=False):
+        with (
+            pytest.raises(IndexLockedError, match=f"process {other.pid} on "),
+            store.writing(wait=False),
+        ):
             pass
-        told: list[bool] = []
+        told: list[str] = []
 
-        def on_wait() -> None:
-            told.append(True)
+        def on_wait(who: str) -> None:
+            told.append(who)
             other.kill()
 
         with store.writing(on_wait=on_wait):
-            assert told == [True]
+            assert len(told) == 1
+            assert told[0].startswith(f"process {other.pid} on ")
     finally:
         other.kill()
         other.join()

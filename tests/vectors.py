@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from clipsearch.store.manifest import Manifest
-from clipsearch.store.recipes import IndexRecipe, get_recipe
+from clipsearch.store.recipes import AUTO
 from clipsearch.types import EmbeddingBatch, EncodedMedia, FoundFile, MediaInfo, Unit, Vectors
 
 ROOT = Path("/media")
@@ -19,8 +19,8 @@ def unit_rows(count: int, seed: int, dim: int = DIM) -> Vectors:
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
-def manifest(recipe: IndexRecipe | None = None, dim: int = DIM) -> Manifest:
-    return Manifest("fake", "fingerprint", dim, recipe or get_recipe("flat"), {})
+def manifest(recipe: str = AUTO, dim: int = DIM) -> Manifest:
+    return Manifest("fake", "fingerprint", dim, recipe, {})
 
 
 def image(name: str, vector: Vectors) -> EncodedMedia:

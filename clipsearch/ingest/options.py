@@ -56,5 +56,5 @@ class AddListener:
 
     on_failure: Callable[[Failure], None] = _ignore
     on_progress: Callable[[Progress], None] = _ignore
-    on_wait: Callable[[], None] = _ignore
+    on_wait: Callable[[str], None] = _ignore
     count_files: bool = False

@@ -103,7 +103,9 @@ class Ingest:
         if self._count_files:
             walks = (self._discover(scope, on_unreadable=lambda *_: None) for scope in scopes)
             self._total = sum(1 for walk in walks for _ in walk)
-        self._warnings += [f"{lost}: its files are read again" for lost in self._writer.lost]
+        self._warnings += [
+            f"{loss.reason}: {loss.files} files are read again" for loss in self._writer.losses
+        ]
         next_id = self._writer.catalog.next_media_id()
         looks = []
         try:

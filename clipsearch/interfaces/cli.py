@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,7 +19,18 @@ from clipsearch.errors import (
     IndexMissingError,
     UsageError,
 )
+from clipsearch.interfaces import upkeep
 from clipsearch.interfaces.console import escaped, prepare_streams, say, write
+from clipsearch.interfaces.options import (
+    CsvOption,
+    DeviceOption,
+    IndexOption,
+    JsonlOption,
+    JsonOption,
+    NoWaitOption,
+    PathsOnlyOption,
+    Print0Option,
+)
 from clipsearch.interfaces.places import index_folder
 from clipsearch.interfaces.render import (
     FORMATS,
@@ -28,6 +39,7 @@ from clipsearch.interfaces.render import (
     as_lines,
     hit_record,
     media_record,
+    plain,
 )
 from clipsearch.types import Failure
 from clipsearch.version import VERSION
@@ -45,26 +57,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-
-IndexOption = Annotated[
-    str | None,
-    typer.Option(
-        "--index",
-        help="Name or path of the index [env: CLIPSEARCH_INDEX; default: indexes/default here or "
-        "in the nearest parent folder].",
-        show_default=False,
-    ),
-]
-DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
-PathsOnlyOption = Annotated[
-    bool, typer.Option("-f", "--filepath-only", help="Print paths only, each once.")
-]
-Print0Option = Annotated[
-    bool, typer.Option("-0", "--print0", help="Print paths only, ended by zero bytes (xargs -0).")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON array.")]
-JsonlOption = Annotated[bool, typer.Option("--jsonl", help="Print one JSON object a line.")]
-CsvOption = Annotated[bool, typer.Option("--csv", help="Print CSV.")]
 
 
 def _version(wanted: bool) -> None:
@@ -96,7 +88,8 @@ def index(
     recipe: Annotated[
         str | None,
         typer.Option(
-            help="For a new index: flat (exact) or ivfpq (large collections). [default: flat]"
+            help="For a new index: auto, flat (exact), ivfpq, ivfpq-large, ivfpq8 or rabitq. "
+            "[default: auto]"
         ),
     ] = None,
     catalog: Annotated[
@@ -133,13 +126,11 @@ def index(
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit with 4 if a file was skipped.")
     ] = False,
-    no_wait: Annotated[
-        bool, typer.Option("--no-wait", help="Fail if another process is indexing.")
-    ] = False,
+    no_wait: NoWaitOption = False,
     device: DeviceOption = "auto",
 ) -> None:
     """Index folders and files: new and changed ones are read, moved ones keep their vectors."""
-    from clipsearch.engine import DEFAULT_RECIPE, Index
+    from clipsearch.engine import AUTO, Index
     from clipsearch.ingest import AddListener, AddOptions
     from clipsearch.interfaces.progress import progress_bar
     from clipsearch.media.spec import MAX_IMAGE_MEGAPIXELS
@@ -166,7 +157,7 @@ def index(
             opened = Index.create(
                 folder,
                 model=model,
-                recipe=recipe or DEFAULT_RECIPE,
+                recipe=recipe or AUTO,
                 catalog=catalog,
                 device=device,
                 offline=_offline(),
@@ -181,7 +172,7 @@ def index(
         listener = AddListener(
             on_failure=lambda failure: bar.say(_skipped(failure)),
             on_progress=bar.update,
-            on_wait=lambda: bar.say("another process is writing to the index: waiting for it"),
+            on_wait=lambda who: bar.say(f"waiting for {escaped(who)}"),
             count_files=sys.stderr.isatty(),
         )
         try:
@@ -189,11 +180,14 @@ def index(
         except KeyboardInterrupt:
             bar.say("interrupted: what was indexed so far is kept, run it again to go on")
             raise typer.Exit(EXIT_INTERRUPTED) from None
+        advice = opened.status().advice
     for warning in report.warnings:
         say(f"warning: {escaped(warning)}")
     counts = ("added", "updated", "unchanged", "moved", "removed")
     summary = ", ".join(f"{name} {getattr(report, name)}" for name in counts)
     say(f"{summary}, skipped {len(report.failures)}: {opened.path}")
+    if advice is not None:
+        say(advice)
     if strict and report.failures:
         raise typer.Exit(EXIT_SKIPPED)
 
@@ -257,7 +251,9 @@ def status(
 
     with Index.open(index_folder(index, os.environ, Path.cwd())) as opened:
         values = asdict(opened.status())
-    values = {name: _plain(value) for name, value in values.items()}
+    values = {name: plain(value) for name, value in values.items()}
+    if not json:
+        values = {name: value for name, value in values.items() if value is not None}
     write(as_json_object(values) if json else as_lines(values))
 
 
@@ -335,10 +331,8 @@ def _offline() -> bool:
     return any(value in ("1", "true", "yes", "on") for value in values)
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, Path):
-        return str(value)
-    return [_plain(item) for item in value] if isinstance(value, tuple) else value
+for _command in upkeep.COMMANDS:
+    app.command()(_command)
 
 
 if __name__ == "__main__":

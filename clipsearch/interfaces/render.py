@@ -178,3 +178,12 @@ def _from_here(path: str) -> str:
 
 def _unique_paths(records: Sequence[Record]) -> list[str]:
     return list(dict.fromkeys(record["path"] for record in records))
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON and lines of text can show it."""
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, dict):
+        return {name: plain(item) for name, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, tuple | list) else value

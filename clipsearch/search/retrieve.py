@@ -9,18 +9,21 @@ What a search looks for, by kind:
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clipsearch.errors import UsageError
-from clipsearch.store.lookup import Curve
+from clipsearch.store.lookup import NO_MEDIA, Curve
 from clipsearch.store.store import Store
 from clipsearch.types import UNIT_KINDS, Hit, ScoredUnit, UnitKind, Vectors
 
+PATH_COLUMN = "path"
 DEFAULT_KINDS: tuple[UnitKind, ...] = ("image", "frame")
 MERGE_GAP_SECONDS = 4.0
 FIRST_CANDIDATES_PER_HIT = 8  # several frames usually share one moment
@@ -78,7 +81,9 @@ def _choose(units: Iterable[ScoredUnit], videos: _Videos, top: int) -> list[Scor
     for unit in units:
         if len(chosen) == top:
             break
-        if unit.unit.kind == "frame":
+        if unit.media_id == NO_MEDIA:
+            pass  # no file, so no neighbours
+        elif unit.unit.kind == "frame":
             if not videos.open_moment(unit):
                 continue
         elif unit.unit.kind == "video":
@@ -94,6 +99,9 @@ def _hits(store: Store, chosen: Sequence[ScoredUnit], videos: _Videos) -> list[H
     hits = []
     for unit in chosen:
         owner, kind = media.get(unit.media_id), unit.unit.kind
+        if unit.media_id == NO_MEDIA:
+            hits += loose_hits(store, [unit])
+            continue
         if owner is None:
             continue  # removed since the snapshot was taken
         start, end, moment = unit.unit.start_seconds, unit.unit.end_seconds, None
@@ -101,7 +109,21 @@ def _hits(store: Store, chosen: Sequence[ScoredUnit], videos: _Videos) -> list[H
             moment, (start, end) = start, videos.moments[unit.id]
         elif kind == "video":
             moment = videos.best_frame(unit)
-        hits.append(Hit(owner.path, kind, unit.score, start, end, moment))
+        hits.append(Hit(owner.path, kind, unit.score, start, end, moment, unit.id))
+    return hits
+
+
+def loose_hits(store: Store, units: Sequence[ScoredUnit]) -> list[Hit]:
+    """Hits of units that were added as vectors, with their columns."""
+    _, columns, there = store.rows(np.array([unit.id for unit in units], np.int64))
+    kept = [unit for unit, is_there in zip(units, there.tolist(), strict=True) if is_there]
+    hits = []
+    for found, content in zip(kept, columns, strict=True):
+        values = json.loads(content)
+        path, unit = Path(values.pop(PATH_COLUMN)), found.unit
+        moment = unit.start_seconds if unit.kind == "frame" else None
+        place = (unit.start_seconds, unit.end_seconds, moment)
+        hits.append(Hit(path, unit.kind, found.score, *place, found.id, values))
     return hits
 
 

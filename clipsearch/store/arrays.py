@@ -2,16 +2,62 @@
 
 from __future__ import annotations
 
+import io
 import mmap
 import os
+import threading
 import weakref
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from clipsearch.errors import IndexDamagedError
+
+# Pages of mapped files count as this process's memory, though the system takes them back when it
+# needs them. A store of up to MAPPED_WHOLE_BYTES stays mapped: finding a page that is gone from
+# the map costs 1 us, as much as scoring its rows. Of a larger store about MAPPED_BYTES do.
+MAPPED_WHOLE_BYTES = 1_250_000_000
+MAPPED_BYTES = 400_000_000
+FAULT_BYTES = 65_536  # what the system maps around one missing page
+
+
+class Mapped(Protocol):
+    """Something with a mapped file."""
+
+    @property
+    def mapped_bytes(self) -> int:
+        """How much of memory its pages can take."""
+
+    def drop_pages(self) -> None:
+        """Unmap its pages; they come back when they are touched."""
+
+
+class PageBudget:
+    """Keeps what several mapped files hold in memory below a limit."""
+
+    def __init__(self) -> None:
+        self._files: weakref.WeakSet[Mapped] = weakref.WeakSet()
+        self._touched = 0
+        self._guard = threading.Lock()
+
+    def register(self, file: Mapped) -> None:
+        """Watch a file that was mapped."""
+        with self._guard:
+            self._files.add(file)
+
+    def spend(self, size: int) -> None:
+        """Note that up to `size` more bytes were touched; drop every page when that is too much."""
+        with self._guard:
+            self._touched += size
+            if self._touched <= MAPPED_BYTES:
+                return
+            self._touched = 0
+            files = list(self._files)
+        if sum(file.mapped_bytes for file in files) > MAPPED_WHOLE_BYTES:
+            for file in files:
+                file.drop_pages()
 
 
 class ArrayFile:
@@ -21,28 +67,41 @@ class ArrayFile:
     Raises IndexDamagedError when the file holds something else.
     """
 
-    def __init__(self, path: Path, dtype: DTypeLike, shape: tuple[int, ...]) -> None:
-        self._path, self._dtype, self.shape = path, np.dtype(dtype), shape
+    def __init__(
+        self, path: Path, dtype: DTypeLike, shape: tuple[int, ...], budget: PageBudget
+    ) -> None:
+        self.path, self._dtype, self.shape = path, np.dtype(dtype), shape
+        self._budget = budget
         self._row_bytes = self._dtype.itemsize * int(np.prod(shape[1:], dtype=np.int64))
-        with path.open("rb") as file:
-            try:
-                np.lib.format.read_magic(file)
-                stored_shape, _, stored_dtype = np.lib.format.read_array_header_1_0(file)
-            except ValueError as error:
-                raise IndexDamagedError(f"{path} is not an array file: {error}") from error
-            self._offset = file.tell()
+        header = header_bytes(self._dtype, shape)
+        self._offset = len(header)
+        self._size = len(header) + shape[0] * self._row_bytes
+        with path.open("rb", buffering=0) as file:
+            if file.read(len(header)) != header:
+                raise IndexDamagedError(f"{path} does not hold {self._dtype} {shape}")
+            if os.fstat(file.fileno()).st_size != self._size:
+                raise IndexDamagedError(f"{path} does not have {self._size} bytes")
             self._descriptor = os.dup(file.fileno())
         # Searches in other threads may still use the file when its segment is let go.
         weakref.finalize(self, os.close, self._descriptor)
-        if stored_shape != shape or stored_dtype != self._dtype:
-            raise IndexDamagedError(
-                f"{path} holds {stored_dtype} {stored_shape}, not {self._dtype} {shape}"
-            )
+        self._guard = threading.Lock()
+        self._pages: mmap.mmap | None = None
+        self._mapped: NDArray[Any] | None = None
+
+    @property
+    def mapped_bytes(self) -> int:
+        """The size of the file."""
+        return self._size
+
+    def drop_pages(self) -> None:
+        """Unmap the pages that were touched so far."""
+        if self._pages is not None:
+            self._pages.madvise(mmap.MADV_DONTNEED)
 
     def read(self, first: int, count: int) -> NDArray[Any]:
         """(count, …) neighbouring rows, copied into memory."""
         buffer = np.empty((count, *self.shape[1:]), self._dtype)
-        self.read_into(buffer.view(np.uint8).reshape(-1), first, count)
+        self.read_into(buffer.reshape(-1).view(np.uint8), first, count)
         return buffer
 
     def read_into(self, buffer: NDArray[np.uint8], first: int, count: int) -> None:
@@ -52,26 +111,48 @@ class ArrayFile:
         while view:
             got = os.preadv(self._descriptor, [view], position)
             if got == 0:
-                raise IndexDamagedError(f"{self._path} ends early")
+                raise IndexDamagedError(f"{self.path} ends early")
             view, position = view[got:], position + got
 
-    def take(self, rows: NDArray[np.int64]) -> NDArray[Any]:
+    def take(self, rows: NDArray[np.int64], out: NDArray[Any] | None = None) -> NDArray[Any]:
         """(len(rows), …) scattered rows, copied; only their pages of the file are read."""
         if not len(rows):
             return np.empty((0, *self.shape[1:]), self._dtype)
-        with mmap.mmap(self._descriptor, 0, access=mmap.ACCESS_READ) as pages:
-            count = int(np.prod(self.shape, dtype=np.int64))
-            mapped = np.frombuffer(pages, self._dtype, count, self._offset)
-            taken: NDArray[Any] = mapped.reshape(self.shape)[rows]
-            del mapped  # or the map cannot be closed
+        taken: NDArray[Any] = self.mapped().take(rows, axis=0, out=out, mode="clip")
+        self._budget.spend(min(len(rows) * FAULT_BYTES, self._size))
         return taken
 
+    def mapped(self) -> NDArray[Any]:
+        """All rows as the file has them, read when they are touched. Tell the budget of that."""
+        with self._guard:
+            if self._mapped is None:
+                self._pages = mmap.mmap(self._descriptor, 0, access=mmap.ACCESS_READ)
+                count = int(np.prod(self.shape, dtype=np.int64))
+                flat = np.frombuffer(self._pages, self._dtype, count, self._offset)
+                self._mapped = flat.reshape(self.shape)
+                self._budget.register(self)
+            return self._mapped
 
-def write_header(file: Any, dtype: DTypeLike, shape: tuple[int, ...]) -> None:
-    """Start a .npy file whose rows are then written one after the other."""
+
+class BytesFile:
+    """A file of bytes, open for reading pieces of it. Stays readable when it is deleted."""
+
+    def __init__(self, path: Path) -> None:
+        self._descriptor = os.open(path, os.O_RDONLY)
+        weakref.finalize(self, os.close, self._descriptor)
+
+    def read(self, at: int, size: int) -> bytes:
+        """Up to `size` bytes from place `at`."""
+        return os.pread(self._descriptor, size, at)
+
+
+def header_bytes(dtype: DTypeLike, shape: tuple[int, ...]) -> bytes:
+    """How a .npy file of that type and shape starts."""
+    buffer = io.BytesIO()
     header = {
         "descr": np.lib.format.dtype_to_descr(np.dtype(dtype)),
         "fortran_order": False,
         "shape": shape,
     }
-    np.lib.format.write_array_header_1_0(file, header)
+    np.lib.format.write_array_header_1_0(buffer, header)
+    return buffer.getvalue()

@@ -7,17 +7,34 @@ sessions. Every writing method is one transaction.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
+from clipsearch.errors import IndexDamagedError
 from clipsearch.store import schema, statements
-from clipsearch.store.database import translated_errors
-from clipsearch.store.statements import LOST, NewMedia, RowRange, SegmentEntry
+from clipsearch.store.database import SQLITE_FILE, translated_errors
+from clipsearch.store.statements import LOST, NewMedia, NewSegment, RowRange, SegmentEntry
 from clipsearch.types import FoundFile, StoredMedia
+
+Runs = Sequence[tuple[int, int]]  # (first row, count)
+SETTLED_NS = 50_000_000
+SEGMENT_NAME = re.compile(r"[0-9a-f]{32}")
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogState:
+    """What a reader needs to know, as of one transaction."""
+
+    generation: int
+    segments: tuple[SegmentEntry, ...]
+    quantisers: str  # as `quantiser.parse_facts` takes them
 
 
 class Catalog:
@@ -26,6 +43,13 @@ class Catalog:
     def __init__(self, engine: Engine, index_folder: Path) -> None:
         self._engine = engine
         self._folder = index_folder
+        inside = index_folder / SQLITE_FILE
+        self._file = inside if inside.exists() else None
+
+    @property
+    def path(self) -> Path:
+        """The database's file; the index's folder if it is elsewhere."""
+        return self._file or self._folder
 
     def close(self) -> None:
         """Release every connection."""
@@ -42,22 +66,51 @@ class Catalog:
         """Grows with every change that a reader could see."""
         return int(self.setting("generation", "0"))
 
-    def segments(self) -> list[SegmentEntry]:
-        """The published segments, oldest first."""
-        return self.snapshot()[1]
+    def stamp(self) -> object:
+        """Something that differs after every change, without asking the database; None: ask it.
 
-    def snapshot(self) -> tuple[int, list[SegmentEntry]]:
-        """The generation and its segments, oldest first, as one transaction sees them."""
+        For an SQLite file its size and time and those of its log. The system's clock ticks every
+        few milliseconds, so files that were changed just now may change again unnoticed.
+        """
+        if self._file is None:
+            return None
+        stamp = []
+        for path in (self._file, self._file.with_name(self._file.name + "-wal")):
+            try:
+                found = path.stat()
+            except FileNotFoundError:
+                stamp.append((0, 0, 0))
+                continue
+            if abs(time.time_ns() - found.st_mtime_ns) < SETTLED_NS:
+                return None
+            stamp.append((found.st_ino, found.st_mtime_ns, found.st_size))
+        return tuple(stamp)
+
+    def segments(self) -> tuple[SegmentEntry, ...]:
+        """The published segments, oldest first."""
+        return self.snapshot().segments
+
+    def snapshot(self) -> CatalogState:
+        """The generation, its segments, oldest first, and quantisers, as one transaction sees."""
         with self._reading() as db:
-            generation = int(statements.setting(db, "generation", "0"))
             dead: dict[int, list[tuple[int, int]]] = {}
             for row in db.execute(sa.select(schema.dead_ranges)).mappings():
                 dead.setdefault(row["segment_id"], []).append((row["first_row"], row["row_count"]))
             rows = db.execute(sa.select(schema.segments).order_by(schema.segments.c.id)).mappings()
-            return generation, [
-                SegmentEntry(r["id"], r["name"], r["row_count"], tuple(dead.get(r["id"], ())))
-                for r in rows
-            ]
+            return CatalogState(
+                generation=int(statements.setting(db, "generation", "0")),
+                segments=tuple(
+                    SegmentEntry(
+                        row["id"],
+                        _checked_name(row["name"]),
+                        row["row_count"],
+                        row["digest"],
+                        tuple(dead.get(row["id"], ())),
+                    )
+                    for row in rows
+                ),
+                quantisers=statements.setting(db, "quantisers", ""),
+            )
 
     def media(self, ids: Iterable[int]) -> dict[int, StoredMedia]:
         """The files of those ids that still exist in the catalog."""
@@ -121,18 +174,32 @@ class Catalog:
             query = sa.select(column, sa.func.count()).group_by(column)
             return {row[0]: row[1] for row in db.execute(query)}
 
-    def ranges(
-        self, *, media_id: int | None = None, segment_ids: Sequence[int] = ()
-    ) -> list[RowRange]:
-        """Live row ranges of one media or of some segments, by segment and row."""
+    def ranges_of(self, media_id: int) -> list[RowRange]:
+        """Live row ranges of one media, by segment and row."""
         table = schema.ranges
-        query = sa.select(table).order_by(table.c.segment_id, table.c.first_row)
-        if media_id is not None:
-            query = query.where(table.c.media_id == media_id)
-        else:
-            query = query.where(table.c.segment_id.in_(segment_ids))
+        query = sa.select(table).where(table.c.media_id == media_id)
         with self._reading() as db:
-            return [RowRange(**row) for row in db.execute(query).mappings()]
+            rows = db.execute(query.order_by(table.c.segment_id, table.c.first_row)).mappings()
+            return [RowRange(**row) for row in rows]
+
+    def ranges_in(self, segment_id: int) -> Iterator[list[RowRange]]:
+        """Live row ranges of one segment, some at a time, so that memory stays flat."""
+        with self._reading() as db:
+            yield from statements.ranges_in(db, [segment_id])
+
+    def integrity_problems(self) -> list[str]:
+        """What the database itself finds wrong with its files; [] if it has no such check."""
+        if self._engine.dialect.name != "sqlite":
+            return []
+        with self._reading() as db:
+            found = [str(row[0]) for row in db.exec_driver_sql("PRAGMA integrity_check")]
+            orphans = db.exec_driver_sql("PRAGMA foreign_key_check").all()
+        problems = [] if found == ["ok"] else found
+        return problems + [f"has a row of {row[0]} that refers to nothing" for row in orphans]
+
+    def next_unit_id(self) -> int:
+        """Every unit id from here on is not given yet."""
+        return int(self.setting("next_unit_id", "1"))
 
     def next_media_id(self) -> int:
         """Every id from here on is not given yet."""
@@ -150,28 +217,29 @@ class Catalog:
             media = known.get((file.root, file.relative))
             ids.append(media.id if media else next_id)
             next_id += media is None
-        return ids, int(self.setting("next_unit_id", "1"))
+        return ids, self.next_unit_id()
 
     # Writing: only by the holder of the index's lock
 
-    def add_segment(self, name: str, row_count: int, media: Sequence[NewMedia]) -> None:
+    def add_segment(self, new: NewSegment, media: Sequence[NewMedia] = ()) -> None:
         """Publish a segment with its media, replacing older entries of the same files."""
         with self._writing() as db:
-            segment_id = statements.insert_segment(db, name, row_count)
+            segment_id = statements.insert_segment(db, new)
             self._put_media(db, media)
             ranges = [
                 {
-                    "media_id": new.id,
+                    "media_id": item.id,
                     "kind": kind,
                     "segment_id": segment_id,
                     "first_row": first,
                     "row_count": count,
                 }
-                for new in media
-                for kind, (first, count) in new.ranges.items()
+                for item in media
+                for kind, (first, count) in item.ranges.items()
             ]
-            db.execute(sa.insert(schema.ranges), ranges)
-            statements.add_to_setting(db, "next_unit_id", row_count, start=1)
+            if ranges:
+                db.execute(sa.insert(schema.ranges), ranges)
+            statements.add_to_setting(db, "next_unit_id", new.row_count, start=1)
 
     def put_failure(self, failed: NewMedia) -> None:
         """Enter a file that could not be read, so that it is not decoded again unchanged."""
@@ -179,39 +247,61 @@ class Catalog:
             self._put_media(db, [failed])
 
     def replace_segments(
-        self, old_ids: Sequence[int], name: str, row_count: int, moved: Mapping[RowRange, int]
+        self,
+        old_ids: Sequence[int],
+        new: NewSegment | None,
+        place: Callable[[RowRange], int],
+        *,
+        quantisers: str | None = None,
     ) -> None:
-        """Publish a merged segment: `moved` gives each live range its new first row."""
+        """Publish a merged segment, or none when no rows are left, instead of others.
+
+        place: the first row that a live range of the old segments has in the new one.
+        quantisers: the setting of that name from now on.
+        """
+        table = schema.ranges
+        statement = (
+            sa.update(table)
+            .where(table.c.media_id == sa.bindparam("of_media"))
+            .where(table.c.kind == sa.bindparam("of_kind"))
+            .values(segment_id=sa.bindparam("to_segment"), first_row=sa.bindparam("to_row"))
+        )
         with self._writing() as db:
-            segment_id = statements.insert_segment(db, name, row_count) if row_count else None
-            new_places = [
-                {"of_media": old.media_id, "of_kind": old.kind, "to_row": first_row}
-                for old, first_row in moved.items()
-            ]
-            if new_places:
-                statement = (
-                    sa.update(schema.ranges)
-                    .where(schema.ranges.c.media_id == sa.bindparam("of_media"))
-                    .where(schema.ranges.c.kind == sa.bindparam("of_kind"))
-                    .values(segment_id=segment_id, first_row=sa.bindparam("to_row"))
-                )
-                db.execute(statement, new_places)
+            segment_id = None if new is None else statements.insert_segment(db, new)
+            for part in statements.ranges_in(db, old_ids):
+                places = [
+                    {
+                        "of_media": old.media_id,
+                        "of_kind": old.kind,
+                        "to_segment": segment_id,
+                        "to_row": place(old),
+                    }
+                    for old in part
+                ]
+                db.execute(statement, places)
             dead = schema.dead_ranges.c.segment_id.in_(old_ids)
             db.execute(sa.delete(schema.dead_ranges).where(dead))
             db.execute(sa.delete(schema.segments).where(schema.segments.c.id.in_(old_ids)))
+            if quantisers is not None:
+                statements.set_setting(db, "quantisers", quantisers)
 
-    def lose_segment(self, segment_id: int) -> None:
-        """Forget a segment that is damaged; its files count as failed until they are read again."""
-        mine = sa.select(schema.ranges.c.media_id).where(schema.ranges.c.segment_id == segment_id)
+    def lose(self, media_ids: Iterable[int], rows: Mapping[int, Runs]) -> None:
+        """Make the rows of damaged files dead, and `rows` of segments that belong to no file.
+
+        The files count as failed until they are read again.
+        """
+        lost = {"state": "failed", "error": LOST, "size_bytes": -1, "content_hash": ""}
         with self._writing() as db:
-            ids = sorted(set(db.execute(mine).scalars()))
-            for chunk in statements.chunks(ids):
+            for chunk in statements.chunks(sorted(set(media_ids))):
                 statements.kill_ranges(db, chunk)
-                lost = {"state": "failed", "error": LOST, "size_bytes": -1, "content_hash": ""}
                 here = schema.media.c.id.in_(chunk)
                 db.execute(sa.update(schema.media).where(here).values(lost))
-            for table, column in ((schema.dead_ranges, "segment_id"), (schema.segments, "id")):
-                db.execute(sa.delete(table).where(table.c[column] == segment_id))
+            for segment_id, runs in rows.items():
+                statements.kill_rows(db, segment_id, runs)
+
+    def kill_rows(self, rows: Mapping[int, Runs]) -> None:
+        """Make (first, count) runs of rows of some segments dead that belong to no file."""
+        self.lose((), rows)
 
     def move_media(self, moves: Sequence[tuple[int, FoundFile]]) -> None:
         """The same content at another place, or with another time: vectors are kept."""
@@ -324,3 +414,10 @@ class Catalog:
         if fresh:
             db.execute(sa.insert(table), fresh)
             statements.set_setting(db, "next_media_id", str(max(values) + 1))
+
+
+def _checked_name(name: str) -> str:
+    """The name of a segment's folder, unless it would lead elsewhere."""
+    if not SEGMENT_NAME.fullmatch(name):
+        raise IndexDamagedError(f"the catalog names the segment {name!r}: need 32 hex digits")
+    return name

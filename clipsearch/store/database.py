@@ -21,6 +21,7 @@ from clipsearch.store import schema
 
 BUSY_SECONDS = 30  # how long SQLite waits for another process's transaction
 SQLITE_FILE = "catalog.sqlite"
+CATALOG_FILES = tuple(SQLITE_FILE + end for end in ("", "-wal", "-shm", "-journal"))
 LOG_BYTES = 65_536  # what SQLite needs to open its write-ahead log
 
 

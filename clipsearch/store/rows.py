@@ -1,6 +1,6 @@
-"""`rows.parquet`: what each vector stands for, for people and for merging; needs pyarrow.
+"""`rows.parquet`: what each vector stands for, for people and for repairs; needs pyarrow.
 
-Searching looks rows up in `lookup.npy` instead, which has the same values at fixed places.
+Searching and merging read `lookup.npy` and `extras.bin` instead, which have the same values.
 """
 
 from __future__ import annotations
@@ -11,11 +11,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from clipsearch.errors import IndexDamagedError
-from clipsearch.store.lookup import LOOKUP_TYPE, NO_FRAME
-from clipsearch.types import UNIT_KINDS, Unit
+from clipsearch.store.lookup import LOOKUP_TYPE, NO_FRAME, Lookup
+from clipsearch.types import UNIT_KINDS
 
 ROW_SCHEMA = pa.schema(
     [
@@ -25,36 +24,40 @@ ROW_SCHEMA = pa.schema(
         ("start_seconds", pa.float64()),
         ("end_seconds", pa.float64()),
         ("frame_number", pa.int64()),
+        ("columns", pa.string()),  # JSON of what was added with a vector; null: nothing was
     ]
 )
 ROW_GROUP_ROWS = 65_536
 
 
-def rows_table(first_id: int, media_ids: Sequence[int], units: Sequence[Unit]) -> pa.Table:
-    """Rows of ROW_SCHEMA for units of one kind; ids count up from `first_id`."""
+def to_table(rows: Lookup, columns: Sequence[bytes]) -> pa.Table:
+    """Rows as ROW_SCHEMA has them; `columns` is empty or has each row's, b"" for none."""
+    frames = rows["frame_number"].astype(np.int64)
+    names = pa.DictionaryArray.from_arrays(pa.array(rows["kind"]), pa.array(UNIT_KINDS))
     return pa.table(
         {
-            "id": np.arange(first_id, first_id + len(units)),
-            "media_id": np.asarray(media_ids, np.int64),
-            "kind": [unit.kind for unit in units],
-            "start_seconds": [unit.start_seconds for unit in units],
-            "end_seconds": [unit.end_seconds for unit in units],
-            "frame_number": [unit.frame_number for unit in units],
+            "id": rows["id"],
+            "media_id": rows["media_id"],
+            "kind": names.cast(pa.string()),
+            "start_seconds": pa.array(rows["start_seconds"], from_pandas=True),  # NaN: null
+            "end_seconds": pa.array(rows["end_seconds"], from_pandas=True),
+            "frame_number": pa.array(frames, mask=frames == NO_FRAME),
+            "columns": pa.array([c.decode() or None for c in columns], pa.string())
+            if columns
+            else pa.nulls(len(rows), pa.string()),
         },
         schema=ROW_SCHEMA,
     )
 
 
-def to_lookup(table: pa.Table) -> NDArray[np.void]:
-    """The same rows as an array of LOOKUP_TYPE."""
-    lookup = np.empty(len(table), LOOKUP_TYPE)
-    for name in ("id", "media_id"):
-        lookup[name] = table[name].to_numpy()
-    lookup["kind"] = [UNIT_KINDS.index(kind) for kind in table["kind"].to_pylist()]
-    for name in ("start_seconds", "end_seconds"):
-        lookup[name] = table[name].to_numpy()  # null becomes NaN
-    lookup["frame_number"] = table["frame_number"].fill_null(NO_FRAME).to_numpy()
-    return lookup
+def from_table(table: pa.Table) -> tuple[Lookup, list[bytes]]:
+    """The rows of `to_table`, and each row's columns; places and checks are not filled in."""
+    rows = np.zeros(len(table), LOOKUP_TYPE)
+    rows["kind"] = [UNIT_KINDS.index(kind) for kind in table["kind"].to_pylist()]
+    for name in ("id", "media_id", "start_seconds", "end_seconds"):
+        rows[name] = table[name].to_numpy()
+    rows["frame_number"] = table["frame_number"].fill_null(NO_FRAME).to_numpy()
+    return rows, [(text or "").encode() for text in table["columns"].to_pylist()]
 
 
 def parquet_writer(path: Path) -> pq.ParquetWriter:
@@ -63,11 +66,13 @@ def parquet_writer(path: Path) -> pq.ParquetWriter:
 
 
 def read_rows(path: Path, row_count: int) -> pa.Table:
-    """All rows. Raises IndexDamagedError if the file is not what was written."""
+    """All rows. Raises IndexDamagedError if the file is not what was written.
+
+    Only for files whose checksum was found right: a file made to harm could ask for any memory.
+    """
     try:
-        table = pq.read_table(path, schema=ROW_SCHEMA)
+        if pq.read_metadata(path).num_rows != row_count:
+            raise IndexDamagedError(f"{path} does not have {row_count} rows")
+        return pq.read_table(path, schema=ROW_SCHEMA)
     except (pa.ArrowInvalid, OSError) as error:
         raise IndexDamagedError(f"{path} cannot be read: {error}") from error
-    if len(table) != row_count:
-        raise IndexDamagedError(f"{path} has {len(table)} rows, not {row_count}")
-    return table

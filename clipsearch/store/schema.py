@@ -13,7 +13,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA_VERSION = "0001"  # the newest file in migrations/versions
+SCHEMA_VERSION = "0002"  # the newest file in migrations/versions
 
 # SQLite only auto-increments a column declared INTEGER, which holds 64 bits there.
 ID = BigInteger().with_variant(Integer, "sqlite")
@@ -55,6 +55,7 @@ segments = Table(
     Column("id", ID, primary_key=True, autoincrement=True),
     Column("name", Text, nullable=False, unique=True),  # the folder below segments/
     Column("row_count", BigInteger, nullable=False),
+    Column("digest", Text, nullable=False, server_default=""),  # SHA-256 of its segment.json
     sqlite_autoincrement=True,
 )
 
@@ -64,9 +65,10 @@ ranges = Table(
     metadata,
     Column("media_id", ID, ForeignKey("media.id", ondelete=CASCADE), primary_key=True),
     Column("kind", Text, primary_key=True),
-    Column("segment_id", ID, ForeignKey("segments.id"), nullable=False, index=True),
+    Column("segment_id", ID, ForeignKey("segments.id"), nullable=False),
     Column("first_row", BigInteger, nullable=False),
     Column("row_count", BigInteger, nullable=False),
+    Index("ranges_segment", "segment_id", "media_id", "kind"),
 )
 
 # Rows whose media is gone or was indexed again; dropped when the segment is merged.

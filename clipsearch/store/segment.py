@@ -1,14 +1,16 @@
 """One immutable segment: a folder with fp16 vectors, their rows, and maybe an ANN index.
 
     vectors.npy    (rows, dim) float16, the truth that every score is computed from
-    rows.parquet   id, media_id, kind, start_seconds, end_seconds, frame_number
-    lookup.npy     the same at fixed places, for looking hits up
+    checks.npy     (rows,) uint64, the check of each vector (checks.py)
+    lookup.npy     each row's id, media, kind and times at a fixed place (lookup.py)
+    extras.bin     JSON of the columns that were added with vectors, row after row
+    rows.parquet   the last two once more, for people and for repairs (rows.py)
     sums.npy       (unit kinds, dim) float32, the sum of the vectors of each kind
-    ann.faiss      optional: candidates for the rows above
-    segment.json   row count, dimension, the block of rows of each kind, size and hash of each file
+    lists.bin, lists.npy   optional: inverted lists for candidates (lists.py)
+    segment.json   name, row count, dimension, the block of rows of each kind, the quantiser of the
+                   lists, size and hash of each file; its own hash is in the catalog
 
-Rows are sorted by kind, then by media, then by time, so that a kind and a media's share of it are
-ranges of rows.
+Rows are sorted by kind, then by id: a kind is a range of rows, and so is a media's share of it.
 """
 
 from __future__ import annotations
@@ -16,192 +18,347 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Sequence
+import stat
+import zlib
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clipsearch.errors import IndexDamagedError
-from clipsearch.store import ann
-from clipsearch.store.arrays import ArrayFile, write_header
-from clipsearch.store.lookup import LOOKUP_TYPE, scored_units
+from clipsearch.store import exact
+from clipsearch.store.arrays import ArrayFile, BytesFile, PageBudget, header_bytes
+from clipsearch.store.checks import row_checks, salt_of
+from clipsearch.store.lists import LIST_TABLE, LISTS, ListFile, write_lists
+from clipsearch.store.lookup import (
+    LOOKUP_TYPE,
+    LOOKUP_TYPE_1,
+    Lookup,
+    from_version_1,
+    lookup_checks,
+)
 from clipsearch.store.manifest import sync_folder
-from clipsearch.store.recipes import IndexRecipe
-from clipsearch.types import UNIT_KINDS, ScoredUnit, UnitKind, Vectors
+from clipsearch.store.quantiser import Quantiser
+from clipsearch.types import UNIT_KINDS, UnitKind, Vectors
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-VECTORS, ROWS, LOOKUP, SUMS, ANN, FACTS = (
+VECTORS, CHECKS, LOOKUP, EXTRAS, ROWS, SUMS, FACTS = (
     "vectors.npy",
-    "rows.parquet",
+    "checks.npy",
     "lookup.npy",
+    "extras.bin",
+    "rows.parquet",
     "sums.npy",
-    "ann.faiss",
     "segment.json",
 )
+SEGMENT_VERSION = 2
+CHECK_TYPE = np.dtype("<u8")
+SUM_TYPE = np.dtype("<f4")
 
-Mask = NDArray[np.bool_]  # (rows,) True where a row may be found
 Rows = NDArray[np.int64]
+FindQuantiser = Callable[[str], Quantiser | None]
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Neighbouring rows of one kind: (n, dim) float16 vectors and their n rows of ROW_SCHEMA."""
+    """Neighbouring rows of one kind: (n, dim) float16 vectors, their n rows of LOOKUP_TYPE, and
+    the columns of each that has some, in their order. Places and checks are filled in by writing.
+    """
 
     kind: UnitKind
     vectors: NDArray[np.float16]
-    rows: pa.Table
+    rows: Lookup
+    columns: Sequence[bytes] = ()  # empty, or one for each row; b"": has none
 
 
 def write_segment(
     folder: Path,
+    name: str,
     pieces: Iterable[Piece],
     *,
     shape: tuple[int, int],
-    quantiser: Path | None = None,
-) -> None:
-    """Write a whole segment of `shape` (rows, dim) into the new `folder`, durably.
+    quantiser: Quantiser | None = None,
+) -> str:
+    """Write a whole segment of `shape` (rows, dim) into the new `folder`, durably; its digest.
 
-    `pieces` come in the order of UNIT_KINDS. With `quantiser`, a trained empty ANN index, the
-    segment gets its own filled copy.
+    `pieces` come in the order of UNIT_KINDS and of ids. `name` is what the folder is called when
+    it is published. With `quantiser` the segment gets inverted lists.
     """
     # pyarrow takes a tenth of a second to import, and searching does without it.
-    from clipsearch.store.rows import ROW_GROUP_ROWS, parquet_writer, to_lookup
+    from clipsearch.store.rows import ROW_GROUP_ROWS, parquet_writer, to_table
 
     folder.mkdir(parents=True)
-    sums = np.zeros((len(UNIT_KINDS), shape[1]), np.float32)
+    vector_salt, lookup_salt = salt_of(name, VECTORS), salt_of(name, LOOKUP)
+    sums = np.zeros((len(UNIT_KINDS), shape[1]), SUM_TYPE)
     blocks = {kind: [0, 0] for kind in UNIT_KINDS}
-    cursor = 0
+    cursor = extra_cursor = 0
     with (
         (folder / VECTORS).open("wb") as vectors_file,
+        (folder / CHECKS).open("wb") as checks_file,
         (folder / LOOKUP).open("wb") as lookup_file,
+        (folder / EXTRAS).open("wb") as extras_file,
         parquet_writer(folder / ROWS) as rows_file,
     ):
-        write_header(vectors_file, ann.VECTOR_TYPE, shape)
-        write_header(lookup_file, LOOKUP_TYPE, shape[:1])
+        vectors_file.write(header_bytes(exact.VECTOR_TYPE, shape))
+        checks_file.write(header_bytes(CHECK_TYPE, shape[:1]))
+        lookup_file.write(header_bytes(LOOKUP_TYPE, shape[:1]))
         for piece in pieces:
-            vectors_file.write(np.ascontiguousarray(piece.vectors, ann.VECTOR_TYPE).data)
-            lookup_file.write(to_lookup(piece.rows).data)
-            rows_file.write_table(piece.rows, row_group_size=ROW_GROUP_ROWS)
-            sums[UNIT_KINDS.index(piece.kind)] += piece.vectors.sum(axis=0, dtype=np.float32)
+            count = len(piece.vectors)
+            numbers = np.arange(cursor, cursor + count)
+            vectors = np.ascontiguousarray(piece.vectors, exact.VECTOR_TYPE)
+            vectors_file.write(vectors.data)
+            checks_file.write(row_checks(vectors, numbers, vector_salt).data)
+            rows = _placed(piece, extra_cursor)
+            rows["check"] = lookup_checks(rows, numbers, lookup_salt)
+            lookup_file.write(rows.data)
+            extra_cursor += sum(map(len, piece.columns))
+            extras_file.writelines(piece.columns)
+            rows_file.write_table(to_table(rows, piece.columns), row_group_size=ROW_GROUP_ROWS)
+            sums[UNIT_KINDS.index(piece.kind)] += vectors.sum(axis=0, dtype=np.float32)
             if blocks[piece.kind][1] == 0:
                 blocks[piece.kind] = [cursor, cursor]
-            cursor += len(piece.vectors)
+            cursor += count
             blocks[piece.kind][1] = cursor
     assert cursor == shape[0], "the pieces do not add up to the announced rows"
-    np.save(folder / SUMS, sums)
+    with (folder / SUMS).open("wb") as file:
+        file.write(header_bytes(SUM_TYPE, sums.shape) + sums.tobytes())
     if quantiser is not None:
-        vectors = np.load(folder / VECTORS, mmap_mode="r")
-        ann.fill(quantiser, vectors, folder / ANN)
-    _write_facts(folder, shape, blocks)
+        mapped = np.load(folder / VECTORS, mmap_mode="r")
+        write_lists(quantiser, mapped, folder, salt_of(name, LISTS))
+    return _write_facts(folder, name, shape, blocks, quantiser)
 
 
-def _write_facts(folder: Path, shape: tuple[int, int], blocks: dict[UnitKind, list[int]]) -> None:
-    files = {}
-    for path in sorted(folder.iterdir()):
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-            os.fsync(file.fileno())
-        files[path.name] = {"bytes": path.stat().st_size, "sha256": digest}
-    facts = {"rows": shape[0], "dim": shape[1], "kinds": blocks, "files": files}
-    with (folder / FACTS).open("w", encoding="utf-8") as file:
-        json.dump(facts, file, indent=1)
+def _placed(piece: Piece, extra_cursor: int) -> Lookup:
+    """The piece's rows with the places of their columns."""
+    rows = piece.rows.astype(LOOKUP_TYPE)
+    rows["extra_at"] = rows["extra_bytes"] = rows["extra_crc"] = 0
+    if piece.columns:
+        lengths = np.fromiter(map(len, piece.columns), np.int64, len(rows))
+        rows["extra_bytes"] = lengths
+        rows["extra_at"] = extra_cursor + np.cumsum(lengths) - lengths
+        rows["extra_crc"] = np.fromiter(map(zlib.crc32, piece.columns), np.uint32, len(rows))
+    return rows
+
+
+def _write_facts(
+    folder: Path,
+    name: str,
+    shape: tuple[int, int],
+    blocks: dict[UnitKind, list[int]],
+    quantiser: Quantiser | None,
+) -> str:
+    files = {path.name: file_facts(path, sync=True) for path in sorted(folder.iterdir())}
+    facts = {
+        "version": SEGMENT_VERSION,
+        "name": name,
+        "rows": shape[0],
+        "dim": shape[1],
+        "kinds": blocks,
+        "quantiser": quantiser.facts.name if quantiser else None,
+        "files": files,
+    }
+    content = json.dumps(facts, indent=1).encode()
+    with (folder / FACTS).open("wb") as file:
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())
     sync_folder(folder)
+    return hashlib.sha256(content).hexdigest()
+
+
+def file_facts(path: Path, *, sync: bool = False) -> dict[str, Any]:
+    """Size and hash of a file as it is now; `sync` makes it durable."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if sync:
+            os.fsync(file.fileno())
+        return {"bytes": os.fstat(file.fileno()).st_size, "sha256": digest}
 
 
 class Segment:
-    """A segment opened for reading. Opening reads `segment.json`, `sums.npy` and file sizes; an
-    ANN index is read when it is first searched.
+    """A segment opened for reading. Opening reads `segment.json`, `sums.npy` and file sizes; what
+    else is read is checked when it is read.
 
     Files stay open, so a reader keeps its segment when a writer merges it away.
-    Raises IndexDamagedError when a file is missing or has another size than it was written with.
+
+    Raises FileNotFoundError when a file is missing, IndexDamagedError when one has another size
+    than it was written with or other content.
     """
 
-    def __init__(self, folder: Path, dim: int) -> None:
-        self.folder = folder
-        facts = _read_facts(folder, dim)
+    def __init__(
+        self,
+        folder: Path,
+        dim: int,
+        digest: str,
+        budget: PageBudget,
+        find_quantiser: FindQuantiser = lambda _: None,
+    ) -> None:
+        """`digest` is of segment.json; empty for segments of version 1, which have none."""
+        self.folder, self.dim = folder, dim
+        facts = read_facts(folder, dim, digest)
+        self.facts = facts
         self.row_count: int = facts["rows"]
-        self.dim = dim
-        self.blocks: dict[str, list[int]] = facts["kinds"]
-        self.sums = np.load(folder / SUMS)  # (unit kinds, dim) float32
-        self._ann = ann.AnnIndex(folder / ANN) if ANN in facts["files"] else None
-        self._vectors = ArrayFile(folder / VECTORS, ann.VECTOR_TYPE, (self.row_count, dim))
-        self._lookup = ArrayFile(folder / LOOKUP, LOOKUP_TYPE, (self.row_count,))
+        self.blocks: dict[UnitKind, list[int]] = facts["kinds"]
+        self.version: int = facts.get("version", 1)
+        rows = (self.row_count,)
+        self._vectors = ArrayFile(
+            folder / VECTORS, exact.VECTOR_TYPE, (self.row_count, dim), budget
+        )
+        lookup_type = LOOKUP_TYPE if self.version > 1 else LOOKUP_TYPE_1
+        self._lookup = ArrayFile(folder / LOOKUP, lookup_type, rows, budget)
+        self._sums = ArrayFile(folder / SUMS, SUM_TYPE, (len(UNIT_KINDS), dim), budget)
+        self.lists: ListFile | None = None
+        self._checks: ArrayFile | None = None
+        if self.version > 1:
+            self._salts = {n: salt_of(folder.name, n) for n in (VECTORS, LOOKUP, LISTS)}
+            self._checks = ArrayFile(folder / CHECKS, CHECK_TYPE, rows, budget)
+            self._extras = BytesFile(folder / EXTRAS)
+            quantiser = find_quantiser(facts["quantiser"]) if facts["quantiser"] else None
+            if quantiser is not None:
+                self.lists = ListFile(folder, quantiser, self.row_count, self._salts[LISTS], budget)
+        self._scanned = np.zeros(-(-self.row_count // exact.SCAN_ROWS), np.bool_)
+        self.sums: NDArray[np.float32] = self._sums.read(0, len(UNIT_KINDS))  # (unit kinds, dim)
+        self._check_whole(SUMS, self.sums)
+        if self.lists is not None:
+            self._check_whole(LIST_TABLE, self.lists.table)
 
-    @property
-    def has_ann(self) -> bool:
-        """Whether candidates come from an ANN index."""
-        return self._ann is not None
-
-    def mask(self, kinds: Sequence[UnitKind], dead: Iterable[tuple[int, int]]) -> Mask | None:
-        """(rows,) True for live rows of `kinds`; None when that is every row."""
-        dead = list(dead)
-        wanted = sum(self.blocks[kind][1] - self.blocks[kind][0] for kind in kinds)
-        if not dead and wanted == self.row_count:
-            return None
-        mask = np.zeros(self.row_count, np.bool_)
-        for kind in kinds:
-            mask[slice(*self.blocks[kind])] = True
-        for first, count in dead:
-            mask[first : first + count] = False
-        return mask
-
-    def search(
-        self, queries: Vectors, k: int, *, recipe: IndexRecipe, mask: Mask | None, exact: bool
-    ) -> list[tuple[NDArray[np.float32], Rows]]:
-        """For each query the up to `k` best (scores, rows), by exact cosine, best first."""
-        live = self.row_count if mask is None else int(np.count_nonzero(mask))
-        if self._ann is None or exact or live < recipe.segment_rows:
-            return ann.scan(self._vectors, queries, k, mask)
-        candidates = self._ann.candidates(queries, max(k, recipe.candidates), recipe, mask)
-        return [
-            # The lists that were probed may hold fewer rows than are asked for.
-            ann.rank(self._vectors, query, rows, k)
-            if len(rows) >= min(k, live)
-            else ann.scan(self._vectors, query[None], k, mask)[0]
-            for query, rows in zip(queries, candidates, strict=True)
-        ]
+    def search_exactly(
+        self, queries: Vectors, k: int, mask: NDArray[np.bool_] | None
+    ) -> list[exact.Ranking]:
+        """For each query the up to `k` best (scores, rows) where `mask` is True, best first."""
+        shape = (self.row_count, self.dim)
+        return exact.scan(self._read_checked, shape, queries, k, mask)
 
     def vectors(self, first: int, count: int) -> NDArray[np.float16]:
         """(count, dim) stored vectors of neighbouring rows."""
-        return self._vectors.read(first, count)
+        vectors: NDArray[np.float16] = self._vectors.read(first, count)
+        self._check_vectors(vectors, np.arange(first, first + count))
+        return vectors
 
-    def take(self, rows: Rows) -> Vectors:
-        """(len(rows), dim) float32 vectors of scattered rows."""
-        return self._vectors.take(rows).astype(np.float32)
+    def take(self, rows: Rows, out: NDArray[np.float16] | None = None) -> NDArray[np.float16]:
+        """(len(rows), dim) stored vectors of scattered rows."""
+        vectors = self._vectors.take(rows, out)
+        self._check_vectors(vectors, rows)
+        return vectors
 
-    def table(self) -> pa.Table:
-        """Every row, as `rows.ROW_SCHEMA` says."""
-        from clipsearch.store.rows import read_rows
-
-        return read_rows(self.folder / ROWS, self.row_count)
-
-    def rows(self, first: int, count: int) -> NDArray[np.void]:
+    def rows(self, first: int, count: int) -> Lookup:
         """(count,) neighbouring rows of LOOKUP_TYPE."""
-        return self._lookup.read(first, count)
+        return self._checked_rows(self._lookup.read(first, count), np.arange(first, first + count))
 
-    def units(self, rows: Rows, scores: NDArray[np.float32]) -> list[ScoredUnit]:
-        """The units at `rows`, in their order."""
-        return scored_units(self._lookup.take(rows), scores)
+    def take_rows(self, rows: Rows) -> Lookup:
+        """(len(rows),) scattered rows of LOOKUP_TYPE."""
+        return self._checked_rows(self._lookup.take(rows), rows)
+
+    def find(self, ids: NDArray[np.int64]) -> Rows:
+        """The row of each id, -1 where there is none. By halving, all at once, in each block."""
+        stored = self._lookup.mapped()["id"]
+        found = np.full(len(ids), -1)
+        for first, end in self.blocks.values():
+            if first == end:
+                continue
+            if self.version == 1:  # not sorted
+                order = np.argsort(stored[first:end]) + first
+            else:
+                order = None
+            low, high = np.full(len(ids), first), np.full(len(ids), end - 1)
+            while (low < high).any():
+                middle = (low + high) // 2
+                less = stored[middle if order is None else order[middle - first]] < ids
+                low, high = np.where(less, middle + 1, low), np.where(less, high, middle)
+            at = low if order is None else order[low - first]
+            found = np.where(stored[at] == ids, at, found)
+        return found
+
+    def columns(self, rows: Lookup) -> list[bytes]:
+        """JSON of the columns of some rows of LOOKUP_TYPE; b"" where there are none."""
+        places = (rows[name].tolist() for name in ("extra_at", "extra_bytes", "extra_crc"))
+        found = []
+        for at, size, crc in zip(*places, strict=True):
+            content = self._extras.read(at, size) if size else b""
+            if zlib.crc32(content) != crc:
+                raise self._damaged(EXTRAS, f"at byte {at}")
+            found.append(content)
+        return found
+
+    def _read_checked(self, buffer: NDArray[np.uint8], first: int, count: int) -> None:
+        """Rows for a scan; a block is checked when it is first read."""
+        self._vectors.read_into(buffer, first, count)
+        blocks = slice(first // exact.SCAN_ROWS, -(-(first + count) // exact.SCAN_ROWS))
+        if not self._scanned[blocks].all():
+            data = buffer[: count * self.dim * exact.VECTOR_TYPE.itemsize]
+            vectors = data.view(exact.VECTOR_TYPE).reshape(count, self.dim)
+            self._check_vectors(vectors, np.arange(first, first + count))
+            self._scanned[blocks] = True
+
+    def _check_vectors(self, vectors: NDArray[np.float16], rows: Rows) -> None:
+        if self._checks is None or not len(rows):
+            return
+        right = row_checks(vectors, rows, self._salts[VECTORS]) == self._checks.take(rows)
+        if not right.all():
+            raise self._damaged(VECTORS, f"(or {CHECKS}) in row {rows[np.argmin(right)]}")
+
+    def _checked_rows(self, found: NDArray[np.void], rows: Rows) -> Lookup:
+        if self.version == 1:
+            return from_version_1(found)
+        right = lookup_checks(found, rows, self._salts[LOOKUP]) == found["check"]
+        if not right.all():
+            raise self._damaged(LOOKUP, f"in row {rows[np.argmin(right)]}")
+        return found
+
+    def _check_whole(self, name: str, data: NDArray[Any]) -> None:
+        digest = hashlib.sha256(header_bytes(data.dtype, data.shape) + data.tobytes()).hexdigest()
+        if digest != self.facts["files"][name]["sha256"]:
+            raise self._damaged(name, "somewhere")
+
+    def _damaged(self, name: str, where: str) -> IndexDamagedError:
+        return IndexDamagedError(
+            f"{self.folder / name} is damaged {where}: run `clipsearch repair`"
+        )
 
 
-def _read_facts(folder: Path, dim: int) -> dict[str, Any]:
+def read_facts(folder: Path, dim: int, digest: str) -> dict[str, Any]:
+    """What segment.json says, if the files are as it says. `digest` is its own; "": has none.
+
+    Raises FileNotFoundError or IndexDamagedError.
+    """
+    path = folder / FACTS
+    content = path.read_bytes()
+    if digest and hashlib.sha256(content).hexdigest() != digest:
+        raise IndexDamagedError(f"{path} is not the file that was written")
     try:
-        facts: dict[str, Any] = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+        facts: dict[str, Any] = json.loads(content)
         for name, file in facts["files"].items():
-            size = (folder / name).stat().st_size
+            if Path(name).name != name:
+                raise IndexDamagedError(f"{path} names a file elsewhere: {name!r}")
+            found = (folder / name).lstat()
+            if folder.is_symlink() or not stat.S_ISREG(found.st_mode):
+                raise IndexDamagedError(f"{folder / name} is a link or no file")
+            size = found.st_size
             if size != file["bytes"]:
                 raise IndexDamagedError(
                     f"{folder / name} has {size} bytes, not the {file['bytes']} that were written"
                 )
         if facts["dim"] != dim:
-            raise IndexDamagedError(f"{folder / FACTS} has dim {facts['dim']}, the index {dim}")
+            raise IndexDamagedError(f"{path} has dim {facts['dim']}, the index {dim}")
+        if facts.get("version", 1) > SEGMENT_VERSION:
+            raise IndexDamagedError(f"{path} was written by a newer clipsearch: install it")
+        _check_blocks(facts)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise IndexDamagedError(f"{folder / FACTS} cannot be read: {error}") from error
+        raise IndexDamagedError(f"{path} cannot be read: {error}") from error
     return facts
+
+
+def _check_blocks(facts: dict[str, Any]) -> None:
+    """Raise ValueError unless the kinds' blocks of rows cover all rows once."""
+    blocks = [facts["kinds"][kind] for kind in UNIT_KINDS]
+    cursor = 0
+    for first, end in blocks:
+        if first == end:
+            continue
+        if first != cursor or end < first:
+            raise ValueError(f"kinds {facts['kinds']} do not cover {facts['rows']} rows")
+        cursor = end
+    if cursor != facts["rows"]:
+        raise ValueError(f"kinds {facts['kinds']} do not cover {facts['rows']} rows")

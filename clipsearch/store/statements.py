@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, RowMapping
 
+from clipsearch.errors import IndexDamagedError
 from clipsearch.store import schema
 from clipsearch.types import FoundFile, MediaInfo, StoredMedia, UnitKind
 
 T = TypeVar("T")
 
 LOST = "its part of the index was damaged: index it again"
+RANGES_AT_ONCE = 10_000
 IN_LIMIT = 500  # values in one IN (...): below every database's limit
 
 
@@ -37,7 +39,27 @@ class SegmentEntry:
     id: int
     name: str
     row_count: int
-    dead: tuple[tuple[int, int], ...]
+    digest: str  # of its segment.json; "": written before there were digests
+    dead: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def dead_rows(self) -> int:
+        """How many rows are dead."""
+        return sum(count for _, count in self.dead)
+
+    @property
+    def live_rows(self) -> int:
+        """How many rows are not dead."""
+        return self.row_count - self.dead_rows
+
+
+@dataclass(frozen=True, slots=True)
+class NewSegment:
+    """A segment to enter: its folder below segments/, its rows, the digest of its segment.json."""
+
+    name: str
+    row_count: int
+    digest: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +94,8 @@ def media_values(new: NewMedia, root_id: int) -> dict[str, Any]:
 
 def stored(row: RowMapping, roots: Mapping[int, Path]) -> StoredMedia:
     """An entry as our own type; `roots` says where each root is now."""
+    if row["path"].startswith("/") or ".." in row["path"].split("/"):
+        raise IndexDamagedError(f"the catalog has a path that leaves its root: {row['path']!r}")
     info = None
     if row["width"] is not None:
         info = MediaInfo(row["width"], row["height"], row["duration_seconds"])
@@ -89,11 +113,9 @@ def stored(row: RowMapping, roots: Mapping[int, Path]) -> StoredMedia:
     )
 
 
-def insert_segment(db: Connection, name: str, row_count: int) -> int:
+def insert_segment(db: Connection, new: NewSegment) -> int:
     """Enter a segment; its id."""
-    return new_id(
-        db.execute(sa.insert(schema.segments).values({"name": name, "row_count": row_count}))
-    )
+    return new_id(db.execute(sa.insert(schema.segments).values(asdict(new))))
 
 
 def new_id(result: sa.CursorResult[Any]) -> int:
@@ -116,6 +138,33 @@ def kill_ranges(db: Connection, media_ids: Sequence[int]) -> None:
     if dead:
         db.execute(sa.insert(schema.dead_ranges), dead)
         db.execute(sa.delete(table).where(mine))
+
+
+def kill_rows(db: Connection, segment_id: int, runs: Sequence[tuple[int, int]]) -> None:
+    """Make (first, count) runs of rows dead that belong to no media."""
+    rows = [{"segment_id": segment_id, "first_row": f, "row_count": n} for f, n in runs]
+    if rows:
+        db.execute(sa.insert(schema.dead_ranges), rows)
+
+
+def ranges_in(db: Connection, segment_ids: Sequence[int]) -> Iterator[list[RowRange]]:
+    """Live row ranges of some segments, in pieces; those given may be changed meanwhile."""
+    table = schema.ranges
+    for segment_id in segment_ids:
+        after = (-1, "")
+        while True:
+            here = sa.tuple_(table.c.media_id, table.c.kind) > sa.tuple_(*after)
+            query = (
+                sa.select(table)
+                .where(table.c.segment_id == segment_id, here)
+                .order_by(table.c.media_id, table.c.kind)
+                .limit(RANGES_AT_ONCE)
+            )
+            part = [RowRange(**row) for row in db.execute(query).mappings()]
+            if not part:
+                break
+            after = (part[-1].media_id, part[-1].kind)
+            yield part
 
 
 def remove_media(db: Connection, ids: Sequence[int]) -> None:

@@ -2,7 +2,7 @@
 
     manifest.json   the specs it was built with
     catalog.sqlite  media, segments, row ranges
-    lock            held by the one writer; the system releases it when the process dies
+    lock, lock.json held by the one writer, who it is
     segments/NAME/  see segment.py; NAME.tmp is unfinished, a NAME unknown to the catalog is debris
     quantisers/     trained empty ANN indexes, by name
 
@@ -16,39 +16,27 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
-import filelock
 import numpy as np
 
-from clipsearch.errors import (
-    IndexDamagedError,
-    IndexExistsError,
-    IndexLockedError,
-    UsageError,
-)
+from clipsearch.errors import IndexDamagedError, IndexExistsError, UsageError
+from clipsearch.store.arrays import PageBudget
 from clipsearch.store.catalog import Catalog
-from clipsearch.store.database import SQLITE_FILE, create_database, open_database
-from clipsearch.store.lookup import LOOKUP_TYPE, Curve
-from clipsearch.store.manifest import MANIFEST_FILE, Manifest, load_manifest
+from clipsearch.store.database import CATALOG_FILES, create_database, open_database
+from clipsearch.store.holder import LOCK_FILE, NOTE_FILE, locked
+from clipsearch.store.lookup import LOOKUP_TYPE, Curve, Lookup, scored_units
+from clipsearch.store.manifest import FORMAT_VERSION, MANIFEST_FILE, Manifest, load_manifest
+from clipsearch.store.quantiser import Quantiser, parse_facts
 from clipsearch.store.segment import Segment
+from clipsearch.store.snapshot import Snapshot, View
 from clipsearch.store.statements import SegmentEntry
 from clipsearch.store.writer import SEGMENTS, TEMPORARY, Writer
 from clipsearch.types import UNIT_KINDS, ScoredUnit, UnitKind, Vectors, check_unit_rows
 
 SNAPSHOT_TRIES = 5  # a merge may delete a segment between reading the catalog and opening it
-LOCK_FILE = "lock"
-CATALOG_FILES = tuple(SQLITE_FILE + end for end in ("", "-wal", "-shm", "-journal"))
-OUR_FILES = {*CATALOG_FILES, SEGMENTS, LOCK_FILE, MANIFEST_FILE + TEMPORARY}
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """The segments of one generation, opened, with their dead rows."""
-
-    generation: int
-    segments: tuple[tuple[SegmentEntry, Segment], ...]
+OUR_FILES = {*CATALOG_FILES, SEGMENTS, LOCK_FILE, NOTE_FILE, MANIFEST_FILE + TEMPORARY}
 
 
 class Store:
@@ -59,6 +47,8 @@ class Store:
         self.manifest = manifest
         self.catalog = catalog
         self._snapshot: Snapshot | None = None
+        self._stamp: object = None  # what the catalog's files looked like then
+        self._budget = PageBudget()
         self._guard = threading.Lock()
 
     @classmethod
@@ -71,7 +61,7 @@ class Store:
         made = not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            with filelock.FileLock(folder / LOCK_FILE):
+            with locked(folder):
                 _check_usable(folder)  # again: another process may have been first
                 (folder / SEGMENTS).mkdir(exist_ok=True)
                 if manifest.catalog is None:
@@ -103,30 +93,38 @@ class Store:
 
     @contextmanager
     def writing(
-        self, *, wait: bool = True, on_wait: Callable[[], None] | None = None
+        self,
+        *,
+        wait: bool = True,
+        on_wait: Callable[[str], None] | None = None,
+        sweep: bool = True,
     ) -> Iterator[Writer]:
-        """The one writer of this store. `on_wait` is called once if another process writes.
+        """The one writer of this store. `on_wait` is told once who else writes, if one does.
+
+        sweep: first mend what an interrupted writer left behind.
 
         Raises IndexLockedError when another process writes and `wait` is false.
         """
-        lock = filelock.FileLock(self.folder / LOCK_FILE, thread_local=False)
-        try:
-            lock.acquire(blocking=False)
-        except filelock.Timeout:
-            if not wait:
-                raise IndexLockedError(
-                    f"another process writes to {self.folder}: try again, or leave out --no-wait"
-                ) from None
-            if on_wait is not None:
-                on_wait()
-            lock.acquire()
-        try:
+        with locked(self.folder, wait=wait, on_wait=on_wait):
             self.manifest = load_manifest(self.folder)  # another writer may have changed it
+            if self.manifest.format_version < FORMAT_VERSION:
+                self.update_manifest(format_version=FORMAT_VERSION)
             writer = Writer(self.folder, self.manifest, self.catalog)
-            writer.sweep()
-            yield writer
-        finally:
-            lock.release()
+            if sweep:
+                writer.sweep()
+            try:
+                yield writer
+            finally:
+                self.refresh()
+
+    def refresh(self) -> None:
+        """Look at the catalog before the next search, whatever its files' times say."""
+        self._stamp = None
+
+    def forget_snapshot(self) -> None:
+        """Open everything anew before the next search."""
+        with self._guard:
+            self._snapshot = self._stamp = None
 
     def search(
         self,
@@ -140,29 +138,54 @@ class Store:
 
         Fewer than `k` come back only when there are no more. Scores are exact cosines.
         """
+        self.check_queries(queries)
+        snapshot = self.snapshot()
+        results = []
+        for scores, places in snapshot.nearest(queries, k=k, kinds=kinds, exact=exact):
+            units = scored_units(snapshot.rows(places), scores)
+            results.append(sorted(units, key=lambda unit: (-unit.score, unit.id)))
+        return results
+
+    def search_ids(
+        self, queries: Vectors, *, k: int, kinds: Sequence[UnitKind], exact: bool
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """(m, k) exact cosines and (m, k) ids, best first; -inf and -1 where there are no more."""
+        self.check_queries(queries)
+        snapshot = self.snapshot()
+        scores = np.full((len(queries), k), -np.inf, np.float32)
+        ids = np.full((len(queries), k), -1, np.int64)
+        found = snapshot.nearest(queries, k=k, kinds=kinds, exact=exact)
+        rows = snapshot.rows(np.concatenate([places for _, places in found] or [ids[:0, 0]]))
+        cursor = 0
+        for number, (own, places) in enumerate(found):
+            scores[number, : len(own)] = own
+            ids[number, : len(own)] = rows["id"][cursor : cursor + len(places)]
+            cursor += len(places)
+        return scores, ids
+
+    def rows(self, ids: np.ndarray) -> tuple[Lookup, list[bytes], np.ndarray]:
+        """Rows of LOOKUP_TYPE and JSON of the columns that were added with them, of those `ids`
+        that are live; and (len(ids),) which these are.
+        """
+        snapshot = self.snapshot()
+        places = snapshot.find(np.asarray(ids, np.int64))
+        there = places >= 0
+        return snapshot.rows(places[there]), snapshot.columns(places[there]), there
+
+    def check_queries(self, queries: Vectors) -> None:
+        """Raise UsageError unless `queries` are (m, dim) float32 unit rows."""
         check_unit_rows(queries)
         if queries.shape[1] != self.manifest.dim:
             raise UsageError(f"queries have {queries.shape[1]} dimensions, not {self.manifest.dim}")
-        results: list[list[ScoredUnit]] = [[] for _ in queries]
-        for entry, segment in self.snapshot().segments:
-            mask = segment.mask(kinds, entry.dead)
-            if mask is not None and not mask.any():
-                continue
-            rankings = segment.search(
-                queries, k, recipe=self.manifest.recipe, mask=mask, exact=exact
-            )
-            for result, (scores, rows) in zip(results, rankings, strict=True):
-                scores, rows = _contenders(result, scores, rows, k)
-                result.extend(segment.units(rows, scores))
-        return [sorted(r, key=lambda unit: (-unit.score, unit.id))[:k] for r in results]
 
     def curve(self, query: Vectors, media_id: int) -> Curve:
         """Every frame of one video in order of time, scored against a (1, dim) query."""
         for _ in range(SNAPSHOT_TRIES):
-            segments = {entry.id: segment for entry, segment in self.snapshot().segments}
-            parts = [p for p in self.catalog.ranges(media_id=media_id) if p.kind == "frame"]
+            segments = {view.entry.id: view.segment for view in self.snapshot().views}
+            parts = [p for p in self.catalog.ranges_of(media_id) if p.kind == "frame"]
             if all(part.segment_id in segments for part in parts):
                 break  # else a merge came between the two
+            self.refresh()
         else:
             raise IndexDamagedError(f"{self.folder} changes faster than it can be read")
         if not parts:
@@ -176,7 +199,8 @@ class Store:
         """The mean cosine of a (1, dim) query to all stored units of `kinds`; 0 if none."""
         wanted = [UNIT_KINDS.index(kind) for kind in kinds]
         total, count = 0.0, 0
-        for _, segment in self.snapshot().segments:
+        for view in self.snapshot().views:
+            segment = view.segment
             total += float(segment.sums[wanted].sum(axis=0) @ query[0])
             count += sum(segment.blocks[kind][1] - segment.blocks[kind][0] for kind in kinds)
         return total / count if count else 0.0
@@ -184,33 +208,46 @@ class Store:
     def snapshot(self) -> Snapshot:
         """The newest published state; the one from before if nothing was published since."""
         with self._guard:
-            generation = self.catalog.generation()
-            if self._snapshot is None or self._snapshot.generation != generation:
+            stamp = self.catalog.stamp()
+            if self._snapshot is not None and stamp is not None and stamp == self._stamp:
+                return self._snapshot
+            if self._snapshot is None or self._snapshot.generation != self.catalog.generation():
                 self._snapshot = self._take_snapshot()
+            self._stamp = stamp
             return self._snapshot
 
     def _take_snapshot(self) -> Snapshot:
-        opened = {}
-        if self._snapshot is not None:
-            opened = {entry.name: segment for entry, segment in self._snapshot.segments}
+        """Segments that were open stay open; those that are new are opened."""
+        before = self._snapshot
+        opened = {v.entry.name: v.segment for v in before.views} if before else {}
+        trained = {q.facts.name: q for q in before.quantisers} if before else {}
+        manifest = load_manifest(self.folder)
         for attempt in range(SNAPSHOT_TRIES):
-            generation, entries = self.catalog.snapshot()
+            state = self.catalog.snapshot()
             try:
-                pairs = tuple(
-                    (
-                        entry,
-                        opened.get(entry.name)
-                        or Segment(self.folder / SEGMENTS / entry.name, self.manifest.dim),
-                    )
-                    for entry in entries
-                )
-                return Snapshot(generation, pairs)
+                quantisers = self._open_quantisers(state.quantisers, trained)
+                views = [
+                    View(entry, opened.get(entry.name) or self._open_segment(entry, quantisers))
+                    for entry in state.segments
+                ]
             except FileNotFoundError as error:
                 if attempt == SNAPSHOT_TRIES - 1:
                     raise IndexDamagedError(
-                        f"{error.filename} is missing: index the media again"
+                        f"{error.filename} is missing: run `clipsearch repair`"
                     ) from error
+                continue  # a merge may have deleted it after the catalog was read
+            return Snapshot(state.generation, views, quantisers, self.manifest.dim, manifest.tuning)
         raise AssertionError("the loop returns or raises")
+
+    def _open_quantisers(self, text: str, trained: dict[str, Quantiser]) -> list[Quantiser]:
+        return [
+            trained.get(facts.name) or Quantiser(self.folder, facts) for facts in parse_facts(text)
+        ]
+
+    def _open_segment(self, entry: SegmentEntry, quantisers: Sequence[Quantiser]) -> Segment:
+        known = {quantiser.facts.name: quantiser for quantiser in quantisers}
+        folder = self.folder / SEGMENTS / entry.name
+        return Segment(folder, self.manifest.dim, entry.digest, self._budget, known.get)
 
 
 def _check_usable(folder: Path) -> None:
@@ -220,14 +257,3 @@ def _check_usable(folder: Path) -> None:
         raise IndexExistsError(f"{folder} is an index already: open it, or choose another")
     if folder.exists() and any(entry.name not in OUR_FILES for entry in folder.iterdir()):
         raise UsageError(f"{folder} is not empty and not an index: choose another folder")
-
-
-def _contenders(
-    result: list[ScoredUnit], scores: np.ndarray, rows: np.ndarray, k: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Drop rows that cannot enter the best `k`, so that their metadata is never read."""
-    if len(result) < k:
-        return scores, rows
-    bar = sorted((unit.score for unit in result), reverse=True)[k - 1]
-    keep = scores >= bar
-    return scores[keep], rows[keep]

@@ -5,29 +5,61 @@ from __future__ import annotations
 import math
 import shutil
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from clipsearch.errors import IndexDamagedError
-from clipsearch.store import ann
+from clipsearch.errors import IndexDamagedError, UsageError
+from clipsearch.store.arrays import PageBudget
 from clipsearch.store.catalog import Catalog
+from clipsearch.store.lookup import NO_MEDIA, Lookup, lookup_rows
 from clipsearch.store.manifest import Manifest, sync_folder
-from clipsearch.store.recipes import TRAINING_VECTORS_PER_LIST, list_count
+from clipsearch.store.merge import Merge, MergePart, live_mask, live_rows, runs_of
+from clipsearch.store.quantiser import (
+    QUANTISERS,
+    Quantiser,
+    QuantiserFacts,
+    dump_facts,
+    parse_facts,
+    train,
+)
+from clipsearch.store.recipes import (
+    AUTO,
+    RETRAIN_GROWTH,
+    SCANNED_ROWS,
+    SMALLEST_TRAINING_ROWS,
+    IndexRecipe,
+    choose_recipe,
+    get_recipe,
+    training_rows,
+)
+from clipsearch.store.salvage import salvage
 from clipsearch.store.segment import Piece, Segment, write_segment
-from clipsearch.store.statements import NewMedia, RowRange, SegmentEntry
+from clipsearch.store.statements import NewMedia, NewSegment, SegmentEntry
 from clipsearch.types import UNIT_KINDS, EncodedMedia, FoundFile, UnitKind
 
 SEGMENTS = "segments"
-QUANTISERS = "quantisers"
+DAMAGED = "damaged"  # what a repair gave up, for people to look into
 TEMPORARY = ".tmp"
 
 # Log-structured merging: eight segments of one size class become one of the next, so a store of n
 # rows has O(log n) segments and each row is copied O(log n) times.
 MERGE_FACTOR = 8
 SMALLEST_CLASS_ROWS = 512
-COPY_ROWS = 32_768  # vectors in memory at once while merging: 32 MB at 512 dimensions
+LARGEST_SEGMENT_ROWS = 5_000_000  # making the lists of one takes 0.2 KB of memory a row
+DEAD_SHARE = 0.5  # a segment with more dead rows is written anew
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """What could not be saved of a damaged segment."""
+
+    reason: str  # names the file
+    files: int  # media that must be read again
+    vectors: int  # rows that were added as vectors, and are gone
 
 
 class Writer:
@@ -35,31 +67,38 @@ class Writer:
 
     def __init__(self, folder: Path, manifest: Manifest, catalog: Catalog) -> None:
         self._folder, self._manifest, self.catalog = folder, manifest, catalog
-        self.lost: list[str] = []  # what `sweep` found damaged, for the user
+        self._budget = PageBudget()
+        self._opened: dict[str, Quantiser] = {}
+        self.losses: list[Loss] = []  # what `sweep` found damaged, for the user
 
-    def sweep(self) -> None:
-        """Forget segments that cannot be read any more, so that their files are read again; then
-        remove what an interrupted writer left behind: folders that the catalog does not know.
+    def sweep(self, *, accept_loss: bool = False) -> None:
+        """Save what is left of segments that cannot be opened any more; then remove what an
+        interrupted writer left behind: folders that the catalog does not know.
+
+        Raises IndexDamagedError when vectors would be lost that no file can bring back, unless
+        `accept_loss`.
         """
         (self._folder / SEGMENTS).mkdir(exist_ok=True)
+        self._keep_quantisers([facts for facts in self.quantisers() if self._is_there(facts)])
         for entry in self.catalog.segments():
             try:
-                self._open(entry)
+                self.open(entry)
             except IndexDamagedError as error:
-                self._lose(entry, str(error))
+                self.losses.append(self.rebuild(entry, str(error), accept_loss=accept_loss))
             except FileNotFoundError as error:
-                self._lose(entry, f"{error.filename} is missing")
+                reason = f"{error.filename} is missing"
+                self.losses.append(self.rebuild(entry, reason, accept_loss=accept_loss))
         known = {entry.name for entry in self.catalog.segments()}
         for folder in (self._folder / SEGMENTS).iterdir():
             if folder.name not in known:
-                shutil.rmtree(folder)
+                _remove(folder)
+        used = {self.open(entry).facts.get("quantiser") for entry in self.catalog.segments()}
+        trained = self.quantisers()
+        kept = [facts for facts in trained if facts.name in used or facts is trained[-1]]
+        self._keep_quantisers(kept)
         for file in (self._folder / QUANTISERS).glob("*"):
-            if file != self._quantiser():
+            if file.stem not in {facts.name for facts in kept}:
                 file.unlink()
-
-    def _lose(self, entry: SegmentEntry, reason: str) -> None:
-        self.catalog.lose_segment(entry.id)
-        self.lost.append(reason)
 
     def publish(self, media: Sequence[EncodedMedia]) -> None:
         """Make files searchable: one new segment, one catalog transaction.
@@ -70,13 +109,60 @@ class Writer:
         if not rows:
             return
         ids, first_unit_id = self.catalog.ids_for([item.file for item in media])
-        name = self._write(_pieces(media, ids, first_unit_id), rows)
+        segment = self._write(_pieces(media, ids, first_unit_id), rows)
         ranges = _layout(media)
         entries = [
             NewMedia(id_, item.file, item.content_hash, item.info, None, own)
             for id_, item, own in zip(ids, media, ranges, strict=True)
         ]
-        self.catalog.add_segment(name, rows, entries)
+        self.catalog.add_segment(segment, entries)
+
+    def publish_vectors(
+        self, vectors: NDArray[np.float16], rows: Lookup, columns: Sequence[bytes]
+    ) -> NDArray[np.int64]:
+        """Make (n, dim) unit rows searchable that belong to no file; their ids.
+
+        rows: kinds, times and frame numbers. columns: JSON for each. One segment, one transaction.
+        """
+        _, first_id = self.catalog.ids_for([])
+        ids = np.arange(first_id, first_id + len(rows))
+        rows = rows.copy()
+        rows["id"], rows["media_id"] = ids, NO_MEDIA
+        pieces = []
+        for number, kind in enumerate(UNIT_KINDS):
+            mine = np.flatnonzero(rows["kind"] == number)
+            if len(mine):
+                own = [columns[at] for at in mine.tolist()]
+                pieces.append(Piece(kind, vectors[mine], rows[mine], own))
+        self.catalog.add_segment(self._write(iter(pieces), len(rows)))
+        return ids
+
+    def remove_vectors(self, ids: NDArray[np.int64]) -> int:
+        """Make rows dead that were added as vectors; how many there were.
+
+        Raises UsageError, and changes nothing, if an id is that of a file's row.
+        """
+        dead: dict[int, list[tuple[int, int]]] = {}
+        count = 0
+        for entry in self.catalog.segments():
+            segment = self.open(entry)
+            rows = np.unique(segment.find(ids))
+            rows = rows[rows >= 0]
+            for first, size in entry.dead:
+                rows = rows[(rows < first) | (rows >= first + size)]
+            found = segment.take_rows(rows)
+            of_files = found["media_id"] != NO_MEDIA
+            if of_files.any():
+                raise UsageError(
+                    f"id {found['id'][of_files][0]} is of an indexed file: remove the file, "
+                    "then index its folder again"
+                )
+            if len(rows):
+                dead[entry.id] = runs_of(rows)
+                count += len(rows)
+        if dead:
+            self.catalog.kill_rows(dead)
+        return count
 
     def put_failure(self, file: FoundFile, content_hash: str, reason: str) -> None:
         """Remember that this content cannot be read; what was indexed of the file is dropped."""
@@ -84,119 +170,258 @@ class Writer:
         self.catalog.put_failure(NewMedia(ids[0], file, content_hash, None, reason, {}))
 
     def maintain(self) -> None:
-        """Train the quantiser once there are rows enough, and merge small segments."""
-        if self._train_if_due():
-            return
-        if self._quantiser() is not None:  # a kill may have come between training and filling
-            for entry in self.catalog.segments():
-                if entry.row_count >= self._segment_rows and not self._open(entry).has_ann:
-                    self._merge([entry])
+        """Merge small segments and those with many dead rows.
+
+        With a recipe that was chosen by hand, train its quantiser once there are rows enough.
+        """
+        wish = self._manifest.recipe
+        if wish != AUTO and get_recipe(wish).has_ann and not self.quantisers():
+            rows = sum(entry.live_rows for entry in self.catalog.segments())
+            if rows >= SMALLEST_TRAINING_ROWS:
+                self.compact(memory=0)
+                return
+        for entry in self.catalog.segments():
+            if entry.dead_rows > entry.row_count * DEAD_SHARE or self._lacks_lists(entry):
+                self._merge([entry])
         for group in _due_merges(self.catalog.segments()):
             self._merge(group)
 
-    def _write(self, pieces: Iterator[Piece], rows: int) -> str:
+    def plan(self, memory: int) -> Plan:
+        """What `compact` would do on a machine with so many bytes of memory."""
+        entries = self.catalog.segments()
+        rows = sum(entry.live_rows for entry in entries)
+        wish = self._manifest.recipe
+        name = choose_recipe(rows, self._manifest.dim, memory) if wish == AUTO else wish
+        recipe = get_recipe(name)
+        current = self.quantisers()[-1] if self.quantisers() else None
+        retrain = (
+            recipe.has_ann
+            and rows >= SMALLEST_TRAINING_ROWS
+            and (current is None or current.recipe != name or rows >= RETRAIN_GROWTH * current.rows)
+        )
+        return Plan(recipe, rows, current, retrain)
+
+    def compact(
+        self, *, memory: int, retrain: bool = False, on_step: Callable[[str], None] = lambda _: None
+    ) -> None:
+        """Merge segments into few large ones without dead rows, each in a transaction of its own.
+
+        Changes the recipe when the rows or the wish call for another, and trains a quantiser anew
+        when there are RETRAIN_GROWTH times the rows it was trained for. Nothing is encoded anew.
+        Readers go on with what they have; an interrupted run keeps the groups that it finished.
+        """
+        plan = self.plan(memory)
+        old = self.quantisers()
+        new: Quantiser | None = None
+        if plan.recipe.has_ann and plan.rows >= SMALLEST_TRAINING_ROWS:
+            assert plan.current is not None or plan.retrain, "no quantiser means training one"
+            if plan.retrain or retrain:
+                on_step(f"training {plan.recipe.name} for {plan.rows} vectors")
+                facts = train(self._sample(plan.recipe), plan.recipe, plan.rows, self._folder)
+                self.catalog.set_setting("quantisers", dump_facts([*old, facts]))
+                new = self._quantiser(facts)
+            else:
+                new = self._quantiser(old[-1])
+        for group in _groups(self.catalog.segments()):
+            if not self._is_compact(group, new):
+                rows = sum(entry.live_rows for entry in group)
+                on_step(f"writing {rows} vectors")
+                self._merge(group, quantiser=new)
+        if new is None:
+            self.catalog.set_setting("quantisers", "")
+        self.sweep()
+
+    def rebuild(self, entry: SegmentEntry, reason: str, *, accept_loss: bool) -> Loss:
+        """Write a damaged segment anew from what is left of it; media that lost rows are read
+        again by the next `index`.
+
+        Raises IndexDamagedError when rows are gone that were added as vectors, unless
+        `accept_loss`: the damaged files are then kept in the folder `damaged`.
+        """
+        folder = self._folder / SEGMENTS / entry.name
+        left = salvage(folder, entry, self._manifest.dim)
+        loose = ~left.good & live_mask(entry.row_count, entry.dead)
+        files = set()
+        for part in self.catalog.ranges_in(entry.id):
+            for item in part:
+                mine = slice(item.first_row, item.first_row + item.row_count)
+                if not left.good[mine].all():
+                    files.add(item.media_id)
+                loose[mine] = False
+        lost = np.flatnonzero(loose)
+        if len(lost) and not accept_loss:
+            raise IndexDamagedError(
+                f"{reason}; {len(lost)} vectors that were added without media would be lost: put "
+                "the file back, or run `clipsearch repair` to go on without them"
+            )
+        if len(lost):
+            kept = self._folder / DAMAGED / entry.name
+            kept.parent.mkdir(exist_ok=True)
+            if folder.is_dir():
+                shutil.copytree(folder, kept, symlinks=True, dirs_exist_ok=True)
+        self.catalog.lose(files, {entry.id: runs_of(lost)})
+        [now] = [e for e in self.catalog.segments() if e.id == entry.id]
+        self._merge_parts([left.part(now)], [now], self._current())
+        return Loss(reason, len(files), len(lost))
+
+    def open(self, entry: SegmentEntry) -> Segment:
+        """A published segment. Raises FileNotFoundError or IndexDamagedError."""
+        folder = self._folder / SEGMENTS / entry.name
+        known = {facts.name: facts for facts in self.quantisers()}
+
+        def find(name: str) -> Quantiser | None:
+            return self._quantiser(known[name]) if name in known else None
+
+        return Segment(folder, self._manifest.dim, entry.digest, self._budget, find)
+
+    def forget_quantisers(self, names: Collection[str]) -> None:
+        """Give quantisers up: segments with lists of theirs are scanned until `compact`."""
+        self._keep_quantisers([facts for facts in self.quantisers() if facts.name not in names])
+
+    def quantisers(self) -> tuple[QuantiserFacts, ...]:
+        """Those that the catalog knows; the last one is for new segments."""
+        return parse_facts(self.catalog.setting("quantisers", ""))
+
+    def _quantiser(self, facts: QuantiserFacts) -> Quantiser:
+        if facts.name not in self._opened:
+            self._opened[facts.name] = Quantiser(self._folder, facts)
+        return self._opened[facts.name]
+
+    def _current(self) -> Quantiser | None:
+        """The quantiser in force, unless its file is damaged: segments are then scanned."""
+        if not self.quantisers():
+            return None
+        try:
+            quantiser = self._quantiser(self.quantisers()[-1])
+            _ = quantiser.index
+        except (FileNotFoundError, IndexDamagedError):
+            return None
+        return quantiser
+
+    def _lacks_lists(self, entry: SegmentEntry) -> bool:
+        """Whether a compaction was interrupted before it came to a segment."""
+        if entry.live_rows < SCANNED_ROWS or self._current() is None:
+            return False
+        return self.open(entry).facts.get("quantiser") is None
+
+    def _is_there(self, facts: QuantiserFacts) -> bool:
+        try:
+            return Quantiser(self._folder, facts).path.stat().st_size == facts.bytes
+        except FileNotFoundError:
+            return False
+
+    def _keep_quantisers(self, kept: Sequence[QuantiserFacts]) -> None:
+        if len(kept) < len(self.quantisers()):
+            self.catalog.set_setting("quantisers", dump_facts(kept))
+
+    def _write(
+        self, pieces: Iterator[Piece], rows: int, quantiser: Quantiser | None = None
+    ) -> NewSegment:
         name = uuid.uuid4().hex
         target = self._folder / SEGMENTS / name
         temporary = target.with_name(name + TEMPORARY)
-        quantiser = self._quantiser() if rows >= self._segment_rows else None
-        write_segment(
-            temporary,
-            pieces,
-            shape=(rows, self._manifest.dim),
-            quantiser=quantiser,
-        )
+        try:
+            digest = write_segment(
+                temporary,
+                name,
+                pieces,
+                shape=(rows, self._manifest.dim),
+                quantiser=quantiser if rows >= SCANNED_ROWS else None,
+            )
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
         temporary.rename(target)
         sync_folder(target.parent)
-        return name
+        return NewSegment(name, rows, digest)
 
-    @property
-    def _segment_rows(self) -> int:
-        return max(1, self._manifest.recipe.segment_rows)
-
-    def _quantiser(self) -> Path | None:
-        name = self.catalog.setting("quantiser", "")
-        return self._folder / QUANTISERS / name if name else None
-
-    def _train_if_due(self) -> bool:
-        """Train on a uniform sample of all rows, then give every row an ANN index."""
+    def _sample(self, recipe: IndexRecipe) -> NDArray[np.float32]:
+        """Vectors of a uniform random sample of all rows; dead ones are as good for training."""
         entries = self.catalog.segments()
-        total = sum(entry.row_count for entry in entries)  # dead rows are as good for training
-        due = self._manifest.recipe.train_rows
-        if due is None or total < due or self._quantiser() is not None:
-            return False
-        folder = self._folder / QUANTISERS
-        folder.mkdir(exist_ok=True)
-        name = f"{uuid.uuid4().hex}.faiss"
-        ann.train(self._sample(entries, total), total, folder / name)
-        sync_folder(folder)
-        sync_folder(self._folder)
-        self.catalog.set_setting("quantiser", name)
-        self._merge(entries)
-        return True
-
-    def _sample(self, entries: Sequence[SegmentEntry], total: int) -> np.ndarray:
-        """Vectors of a uniform random sample over all segments, enough to train the lists."""
-        size = min(total, list_count(total) * TRAINING_VECTORS_PER_LIST)
+        total = sum(entry.row_count for entry in entries)
+        size = training_rows(recipe, total)
         chosen = np.sort(np.random.default_rng(0).choice(total, size, replace=False))
-        parts, start = [], 0
+        sample = np.empty((size, self._manifest.dim), np.float32)
+        start = 0
         for entry in entries:
-            mine = chosen[(chosen >= start) & (chosen < start + entry.row_count)] - start
+            mine = np.flatnonzero((chosen >= start) & (chosen < start + entry.row_count))
+            if len(mine):
+                sample[mine] = self.open(entry).take(chosen[mine] - start)
             start += entry.row_count
-            parts.append(self._open(entry).take(mine))
-        return np.concatenate(parts)
+        return sample
 
-    def _open(self, entry: SegmentEntry) -> Segment:
-        return Segment(self._folder / SEGMENTS / entry.name, self._manifest.dim)
+    def _is_compact(self, group: Sequence[SegmentEntry], quantiser: Quantiser | None) -> bool:
+        if len(group) > 1 or group[0].dead:
+            return False
+        segment = self.open(group[0])
+        wanted = quantiser.facts.name if quantiser and segment.row_count >= SCANNED_ROWS else None
+        return segment.version > 1 and segment.facts["quantiser"] == wanted
 
-    def _merge(self, entries: Sequence[SegmentEntry]) -> None:
+    def _merge(self, entries: Sequence[SegmentEntry], quantiser: Quantiser | None = None) -> None:
         """Make one segment of several, without their dead rows."""
-        old_ids = [entry.id for entry in entries]
-        live = self.catalog.ranges(segment_ids=old_ids)
-        live.sort(key=lambda r: UNIT_KINDS.index(r.kind))  # stable: keeps segment and row order
-        rows = sum(part.row_count for part in live)
-        segments = {entry.id: self._open(entry) for entry in entries}
-        name = self._write(_copied(live, segments), rows) if rows else ""
-        moved, cursor = {}, 0
-        for part in live:
-            moved[part] = cursor
-            cursor += part.row_count
-        self.catalog.replace_segments(old_ids, name, rows, moved)
+        parts = []
         for entry in entries:
-            shutil.rmtree(self._folder / SEGMENTS / entry.name)
+            segment = self.open(entry)
+            live = live_rows(segment.blocks, segment.row_count, entry.dead)
+            parts.append(MergePart(entry.id, segment, segment.row_count, live))
+        self._merge_parts(parts, entries, quantiser or self._current())
+
+    def _merge_parts(
+        self,
+        parts: Sequence[MergePart],
+        entries: Sequence[SegmentEntry],
+        quantiser: Quantiser | None,
+    ) -> None:
+        merge = Merge(parts)
+        new = None
+        if merge.row_count:
+            new = self._write(merge.pieces(self._manifest.dim), merge.row_count, quantiser)
+        self.catalog.replace_segments([entry.id for entry in entries], new, merge.place)
+        for entry in entries:
+            _remove(self._folder / SEGMENTS / entry.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What compaction would do: the recipe for the live rows, and whether a quantiser is due."""
+
+    recipe: IndexRecipe
+    rows: int
+    current: QuantiserFacts | None
+    retrain: bool
+
+
+def _groups(entries: Sequence[SegmentEntry]) -> Iterator[list[SegmentEntry]]:
+    """What compaction makes one segment of: neighbours, of up to LARGEST_SEGMENT_ROWS."""
+    group: list[SegmentEntry] = []
+    rows = 0
+    for entry in entries:
+        if group and rows + entry.live_rows > LARGEST_SEGMENT_ROWS:
+            yield group
+            group, rows = [], 0
+        group.append(entry)
+        rows += entry.live_rows
+    if group:
+        yield group
 
 
 def _due_merges(entries: Sequence[SegmentEntry]) -> Iterator[list[SegmentEntry]]:
     classes: dict[int, list[SegmentEntry]] = {}
     for entry in entries:
-        live = entry.row_count - sum(count for _, count in entry.dead)
-        size = max(1.0, live / SMALLEST_CLASS_ROWS)
+        size = max(1.0, entry.live_rows / SMALLEST_CLASS_ROWS)
         classes.setdefault(int(math.log(size, MERGE_FACTOR)), []).append(entry)
-    return (group for group in classes.values() if len(group) >= MERGE_FACTOR)
+    for group in classes.values():
+        rows = sum(entry.live_rows for entry in group)
+        if len(group) >= MERGE_FACTOR and rows <= LARGEST_SEGMENT_ROWS:
+            yield group
 
 
-def _copied(live: Sequence[RowRange], segments: dict[int, Segment]) -> Iterator[Piece]:
-    """The rows of `live`, neighbouring ranges of one segment in one piece."""
-    runs: list[RowRange] = []
-    for part in live:
-        last = runs[-1] if runs else None
-        if (
-            last is not None
-            and (last.kind, last.segment_id) == (part.kind, part.segment_id)
-            and last.first_row + last.row_count == part.first_row
-        ):
-            count = last.row_count + part.row_count
-            runs[-1] = RowRange(part.media_id, part.kind, part.segment_id, last.first_row, count)
-        else:
-            runs.append(part)
-    tables = {id_: segment.table() for id_, segment in segments.items()}
-    for run in runs:
-        for offset in range(0, run.row_count, COPY_ROWS):
-            first, count = run.first_row + offset, min(COPY_ROWS, run.row_count - offset)
-            yield Piece(
-                run.kind,
-                segments[run.segment_id].vectors(first, count),
-                tables[run.segment_id].slice(first, count),
-            )
+def _remove(path: Path) -> None:
+    """Delete a folder, or what lies in the place of one; links are not followed."""
+    if path.is_symlink() or not path.is_dir():
+        path.unlink(missing_ok=True)
+    else:
+        shutil.rmtree(path)
 
 
 def _layout(media: Sequence[EncodedMedia]) -> list[dict[UnitKind, tuple[int, int]]]:
@@ -213,8 +438,6 @@ def _layout(media: Sequence[EncodedMedia]) -> list[dict[UnitKind, tuple[int, int
 
 
 def _pieces(media: Sequence[EncodedMedia], ids: Sequence[int], unit_id: int) -> Iterator[Piece]:
-    from clipsearch.store.rows import rows_table
-
     for kind in UNIT_KINDS:
         vectors, owners, units = [], [], []
         for media_id, item in zip(ids, media, strict=True):
@@ -223,6 +446,6 @@ def _pieces(media: Sequence[EncodedMedia], ids: Sequence[int], unit_id: int) -> 
             owners += [media_id] * len(mine)
             units += [item.batch.units[i] for i in mine]
         if units:
-            rows = rows_table(unit_id, owners, units)
+            rows = lookup_rows(unit_id, owners, units)
             unit_id += len(units)
             yield Piece(kind, np.concatenate(vectors).astype(np.float16), rows)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from clipsearch.store.manifest import FORMAT_VERSION, Manifest
-from clipsearch.store.recipes import get_recipe
+from clipsearch.store.recipes import AUTO
 from clipsearch.store.store import Store
 from clipsearch.types import EmbeddingBatch, EncodedMedia, FoundFile, MediaInfo, Unit, Vectors
 from clipsearch.version import VERSION
@@ -60,7 +60,7 @@ def main() -> None:
         "keep_all_frames": False,
         "window_seconds": 30.0,
     }
-    manifest = Manifest(f"fake:{DIM}", "golden", DIM, get_recipe("flat"), sampling, None, VERSION)
+    manifest = Manifest(f"fake:{DIM}", "golden", DIM, AUTO, sampling, None, VERSION)
     store = Store.create(GOLDEN, manifest)
     with store.writing() as writer:
         writer.catalog.add_root(ROOT)
@@ -68,7 +68,8 @@ def main() -> None:
         writer.put_failure(FoundFile(ROOT, "bad.jpg", "image", 5, 6), "sha256:4", "damaged")
         writer.catalog.remove_media([3])
     store.close()
-    (GOLDEN / "lock").unlink(missing_ok=True)
+    for name in ("lock", "lock.json"):
+        (GOLDEN / name).unlink(missing_ok=True)
 
 
 if __name__ == "__main__":
