@@ -325,9 +325,8 @@ class Index:
         if not there.all():
             raise UsageError(f"no vector has the id {wanted[np.argmin(there)]}")
         found = lookup_columns(rows, columns)
-        media = self._store.catalog.media(
-            row["media_id"] for row in found if row["media_id"] is not None
-        )
+        owners = {row["media_id"] for row in found} - {None}
+        media = self._store.catalog.media(owners) if owners else {}
         for row in found:
             media_id = row.pop("media_id")
             if media_id is not None:

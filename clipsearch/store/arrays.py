@@ -135,15 +135,34 @@ class ArrayFile:
 
 
 class BytesFile:
-    """A file of bytes, open for reading pieces of it. Stays readable when it is deleted."""
+    """A file of bytes, mapped. Stays readable when it is deleted."""
 
-    def __init__(self, path: Path) -> None:
-        self._descriptor = os.open(path, os.O_RDONLY)
-        weakref.finalize(self, os.close, self._descriptor)
+    def __init__(self, path: Path, budget: PageBudget) -> None:
+        self._budget = budget
+        with path.open("rb") as file:
+            self._size = os.fstat(file.fileno()).st_size
+            # An empty file cannot be mapped.
+            self._pages = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) if self._size else b""
+        if self._size:
+            budget.register(self)
+
+    @property
+    def mapped_bytes(self) -> int:
+        """The size of the file."""
+        return self._size
+
+    def drop_pages(self) -> None:
+        """Unmap the pages that were touched so far."""
+        if isinstance(self._pages, mmap.mmap):
+            self._pages.madvise(mmap.MADV_DONTNEED)
 
     def read(self, at: int, size: int) -> bytes:
         """Up to `size` bytes from place `at`."""
-        return os.pread(self._descriptor, size, at)
+        return self._pages[at : at + size]
+
+    def spend(self, pieces: int) -> None:
+        """Note that so many pieces were read."""
+        self._budget.spend(min(pieces * FAULT_BYTES, self._size))
 
 
 def header_bytes(dtype: DTypeLike, shape: tuple[int, ...]) -> bytes:

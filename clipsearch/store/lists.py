@@ -41,21 +41,21 @@ OTHER_BLOCK_ROWS = 8  # so that the rows behind the codes are aligned
 FILL_ROWS = 65_536
 
 
-def write_lists(
-    quantiser: Quantiser, vectors: NDArray[np.float16], folder: Path, salt: np.uint64
-) -> None:
-    """Write `lists.bin` and `lists.npy` for (n, dim) vectors, row by row."""
+def write_lists(quantiser: Quantiser, vectors: ArrayFile, folder: Path, salt: np.uint64) -> None:
+    """Write `lists.bin` and `lists.npy` for (n, dim) float16 vectors, row by row."""
     faiss = load_faiss()
     index = quantiser.for_filling()
-    for first in range(0, len(vectors), FILL_ROWS):
-        index.add(np.asarray(vectors[first : first + FILL_ROWS], np.float32))
+    row_count = vectors.shape[0]
+    for first in range(0, row_count, FILL_ROWS):
+        block = vectors.read(first, min(FILL_ROWS, row_count - first))
+        index.add(block.astype(np.float32))
     lists = index.invlists
-    block, fast = _block_rows(lists), _is_fast_scan(lists)
+    padding, fast = _block_rows(lists), _is_fast_scan(lists)
     table = np.zeros(index.nlist, LIST_TYPE)
     with (folder / LISTS).open("wb") as file:
         for number in range(index.nlist):
             size = lists.list_size(number)
-            capacity = -(-size // block) * block
+            capacity = -(-size // padding) * padding
             content = b""
             if size:
                 code_bytes = (capacity if fast else size) * index.code_size
@@ -154,6 +154,7 @@ class ListFile:
             if self._index is None:
                 index = self.quantiser.for_searching()
                 self._code_size = index.code_size
+                self._list_bytes = self._size / len(self.table)  # of an average one
                 self._check_table(_block_rows(index.invlists))
                 self._lists = self._map(index)
                 index.replace_invlists(self._lists, False)
@@ -191,17 +192,14 @@ class ListFile:
 
     def _check(self, lists: NDArray[np.int64]) -> None:
         """Compare the bytes of lists that were not looked at yet with their checksums."""
-        probed = lists[lists >= 0]
-        touched = 0
-        for number in np.unique(probed[~self._checked[probed]]).tolist():
+        new = ~self._checked[lists] & (lists >= 0)  # -1: there is no further list
+        for number in np.unique(lists[new]).tolist() if new.any() else ():
             size, capacity, offset, crc = self.table[number].tolist()
             end = offset + capacity * self._code_size + size * ID_BYTES
             if zlib.crc32(self._bytes[offset:end].data, _start(self._salt, number)) != crc:
                 raise self._damaged(f"is damaged in list {number}")
             self._checked[number] = True
-        sizes = self.table["capacity"][probed].astype(np.int64) * self._code_size
-        touched = int(sizes.sum()) if len(sizes) else 0
-        self._budget.spend(min(touched, self._size))
+        self._budget.spend(min(int(self._list_bytes * lists.size), self._size))
 
     def _damaged(self, what: str) -> IndexDamagedError:
         return IndexDamagedError(f"{self.path} {what}: run `clipsearch repair`")

@@ -110,20 +110,21 @@ def _or_nan(seconds: float | None) -> float:
 
 def lookup_columns(rows: Lookup, columns: Sequence[bytes]) -> list[dict[str, Any]]:
     """Rows and their columns as dictionaries; `media_id` None where the row is of no file."""
-    units = scored_units(rows, np.zeros(len(rows), np.float32))
+    extras = json.loads(b"[" + b",".join(content or b"{}" for content in columns) + b"]")
+    names = ("id", "media_id", "kind", "start_seconds", "end_seconds", "frame_number")
+    values = zip(*(rows[name].tolist() for name in names), strict=True)
     found = []
-    for scored, content in zip(units, columns, strict=True):
-        unit, values = scored.unit, json.loads(content) if content else {}
+    for (id_, media_id, kind, start, end, frame), extra in zip(values, extras, strict=True):
         found.append(
             {
-                "id": scored.id,
-                "path": values.pop("path", None),
-                "kind": unit.kind,
-                "start": unit.start_seconds,
-                "end": unit.end_seconds,
-                "frame_number": unit.frame_number,
-                **values,
-                "media_id": None if scored.media_id == NO_MEDIA else scored.media_id,
+                "id": id_,
+                "path": extra.pop("path", None),
+                "kind": UNIT_KINDS[kind],
+                "start": None if math.isnan(start) else start,
+                "end": None if math.isnan(end) else end,
+                "frame_number": None if frame == NO_FRAME else frame,
+                **extra,
+                "media_id": None if media_id == NO_MEDIA else media_id,
             }
         )
     return found

@@ -125,8 +125,8 @@ def write_segment(
     with (folder / SUMS).open("wb") as file:
         file.write(header_bytes(SUM_TYPE, sums.shape) + sums.tobytes())
     if quantiser is not None:
-        mapped = np.load(folder / VECTORS, mmap_mode="r")
-        write_lists(quantiser, mapped, folder, salt_of(name, LISTS))
+        written = ArrayFile(folder / VECTORS, exact.VECTOR_TYPE, shape, PageBudget())
+        write_lists(quantiser, written, folder, salt_of(name, LISTS))
     return _write_facts(folder, name, shape, blocks, quantiser)
 
 
@@ -214,7 +214,7 @@ class Segment:
         if self.version > 1:
             self._salts = {n: salt_of(folder.name, n) for n in (VECTORS, LOOKUP, LISTS)}
             self._checks = ArrayFile(folder / CHECKS, CHECK_TYPE, rows, budget)
-            self._extras = BytesFile(folder / EXTRAS)
+            self._extras = BytesFile(folder / EXTRAS, budget)
             quantiser = find_quantiser(facts["quantiser"]) if facts["quantiser"] else None
             if quantiser is not None:
                 self.lists = ListFile(folder, quantiser, self.row_count, self._salts[LISTS], budget)
@@ -252,23 +252,16 @@ class Segment:
         return self._checked_rows(self._lookup.take(rows), rows)
 
     def find(self, ids: NDArray[np.int64]) -> Rows:
-        """The row of each id, -1 where there is none. By halving, all at once, in each block."""
+        """The row of each id, -1 where there is none."""
         stored = self._lookup.mapped()["id"]
         found = np.full(len(ids), -1)
         for first, end in self.blocks.values():
             if first == end:
                 continue
-            if self.version == 1:  # not sorted
-                order = np.argsort(stored[first:end]) + first
-            else:
-                order = None
-            low, high = np.full(len(ids), first), np.full(len(ids), end - 1)
-            while (low < high).any():
-                middle = (low + high) // 2
-                less = stored[middle if order is None else order[middle - first]] < ids
-                low, high = np.where(less, middle + 1, low), np.where(less, high, middle)
-            at = low if order is None else order[low - first]
-            found = np.where(stored[at] == ids, at, found)
+            block = stored[first:end]
+            order = np.argsort(block) if self.version == 1 else None  # else they are in order
+            at = _places_in_order(block, order, ids)
+            found = np.where(block[at] == ids, at + first, found)
         return found
 
     def columns(self, rows: Lookup) -> list[bytes]:
@@ -280,6 +273,8 @@ class Segment:
             if zlib.crc32(content) != crc:
                 raise self._damaged(EXTRAS, f"at byte {at}")
             found.append(content)
+        if found and self.version > 1:
+            self._extras.spend(len(found))
         return found
 
     def _read_checked(self, buffer: NDArray[np.uint8], first: int, count: int) -> None:
@@ -316,6 +311,20 @@ class Segment:
         return IndexDamagedError(
             f"{self.folder / name} is damaged {where}: run `clipsearch repair`"
         )
+
+
+def _places_in_order(stored: NDArray[np.int64], order: Rows | None, ids: NDArray[np.int64]) -> Rows:
+    """Where among `stored` ids, which ascend in `order`, each id is if it is there at all.
+
+    By halving, for all at once: np.searchsorted would first copy every id from the mapped file.
+    """
+    low, high = np.zeros(len(ids), np.int64), np.full(len(ids), len(stored) - 1)
+    while (open_ := low < high).any():
+        middle = (low + high) // 2
+        less = open_ & (stored[middle if order is None else order[middle]] < ids)
+        low = np.where(less, middle + 1, low)
+        high = np.where(open_ & ~less, middle, high)
+    return low if order is None else order[low]
 
 
 def read_facts(folder: Path, dim: int, digest: str) -> dict[str, Any]:

@@ -118,14 +118,15 @@ class Snapshot:
             found[mine] = view.segment.take_rows(rows)
         return found
 
-    def columns(self, places: Rows) -> list[bytes]:
-        """JSON of the columns that were added with each row; b"" where none were."""
-        found = [b""] * len(places)
+    def rows_with_columns(self, places: Rows) -> tuple[Lookup, list[bytes]]:
+        """The rows, and JSON of the columns that were added with each; b"" where none were."""
+        found, columns = np.empty(len(places), LOOKUP_TYPE), [b""] * len(places)
         for view, mine, rows in self._split(places):
-            contents = view.segment.columns(view.segment.take_rows(rows))
+            found[mine] = view.segment.take_rows(rows)
+            contents = view.segment.columns(found[mine])
             for at, content in zip(mine.tolist(), contents, strict=True):
-                found[at] = content
-        return found
+                columns[at] = content
+        return found, columns
 
     def find(self, ids: NDArray[np.int64]) -> Rows:
         """The place of each id, -1 where it is none of a live row."""

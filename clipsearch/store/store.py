@@ -170,7 +170,7 @@ class Store:
         snapshot = self.snapshot()
         places = snapshot.find(np.asarray(ids, np.int64))
         there = places >= 0
-        return snapshot.rows(places[there]), snapshot.columns(places[there]), there
+        return *snapshot.rows_with_columns(places[there]), there
 
     def check_queries(self, queries: Vectors) -> None:
         """Raise UsageError unless `queries` are (m, dim) float32 unit rows."""
