@@ -76,7 +76,7 @@ def _state(index: Index) -> Iterator[Finding]:
         index.check_unlocked()
         yield Finding("ok", "no process is writing to it")
     except IndexLockedError as error:
-        yield Finding("ok", str(error).partition(":")[0])
+        yield Finding("ok", str(error).rpartition(":")[0])
     except OSError:
         pass  # not writable, as was said
     lists = f", {status.lists} lists" if status.lists else ""

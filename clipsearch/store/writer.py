@@ -182,9 +182,9 @@ class Writer:
                 return
         for entry in self.catalog.segments():
             if entry.dead_rows > entry.row_count * DEAD_SHARE or self._lacks_lists(entry):
-                self._merge([entry])
+                self._merge([entry], self._current())
         for group in _due_merges(self.catalog.segments()):
-            self._merge(group)
+            self._merge(group, self._current())
 
     def plan(self, memory: int) -> Plan:
         """What `compact` would do on a machine with so many bytes of memory."""
@@ -226,7 +226,7 @@ class Writer:
             if not self._is_compact(group, new):
                 rows = sum(entry.live_rows for entry in group)
                 on_step(f"writing {rows} vectors")
-                self._merge(group, quantiser=new)
+                self._merge(group, new)
         if new is None:
             self.catalog.set_setting("quantisers", "")
         self.sweep()
@@ -357,14 +357,14 @@ class Writer:
         wanted = quantiser.facts.name if quantiser and segment.row_count >= SCANNED_ROWS else None
         return segment.version > 1 and segment.facts["quantiser"] == wanted
 
-    def _merge(self, entries: Sequence[SegmentEntry], quantiser: Quantiser | None = None) -> None:
-        """Make one segment of several, without their dead rows."""
+    def _merge(self, entries: Sequence[SegmentEntry], quantiser: Quantiser | None) -> None:
+        """Make one segment of several, without their dead rows; with lists if it is large."""
         parts = []
         for entry in entries:
             segment = self.open(entry)
             live = live_rows(segment.blocks, segment.row_count, entry.dead)
             parts.append(MergePart(entry.id, segment, segment.row_count, live))
-        self._merge_parts(parts, entries, quantiser or self._current())
+        self._merge_parts(parts, entries, quantiser)
 
     def _merge_parts(
         self,

@@ -156,7 +156,7 @@ def test_a_merge_in_the_middle_of_a_search(here, index):
         def merge_first(media_id):
             del catalog.ranges_of
             with Store.open(index).writing() as writer:
-                writer._merge(writer.catalog.segments())
+                writer._merge(writer.catalog.segments(), None)
             return ranges(media_id)
 
         catalog.ranges_of = merge_first
