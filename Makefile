@@ -29,8 +29,12 @@ check: $(VENV)/.dev  ## format, lint, types, import layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/.dev  ## every benchmark, as JSON lines
-	for name in ingest query; do $(BIN)/python -m benchmarks.$$name || exit 1; done
+$(VENV)/.bench: pyproject.toml | $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --editable ".[bench]"
+	touch $@
+
+bench: $(VENV)/.bench  ## every benchmark, as JSON lines
+	for name in ingest query store; do $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 docs: $(VENV)/.dev  ## the commands' options in the README
 	$(BIN)/python -m tools.command_help
