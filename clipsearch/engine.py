@@ -15,10 +15,9 @@ from numpy.typing import NDArray
 from clipsearch.encoders import load_encoder, parse_spec, resolve_auto
 from clipsearch.encoders.base import Encoder, EncoderSpec
 from clipsearch.errors import EncoderError, UsageError
-from clipsearch.ingest import AddListener, AddOptions, Ingest, IngestSpec, scopes_of
-from clipsearch.media import ReadSpec, SamplingSpec, kind_of
-from clipsearch.media.discover import WalkSpec
-from clipsearch.media.sampling import WINDOW_SECONDS
+from clipsearch.ingest import AddListener, AddOptions, Ingest, scopes_of
+from clipsearch.ingest.given import check_utf8, ingest_spec, recorded_sampling, split_missing
+from clipsearch.media import SamplingSpec
 from clipsearch.search.everyday import everyday_queries
 from clipsearch.search.retrieve import DEFAULT_KINDS, MERGE_GAP_SECONDS, SearchSpec, retrieve
 from clipsearch.store import upkeep
@@ -32,7 +31,6 @@ from clipsearch.store.vectors import Table, blocks_of
 from clipsearch.store.verify import Problem
 from clipsearch.types import (
     UNIT_KINDS,
-    Failure,
     Hit,
     IndexStatus,
     IngestReport,
@@ -43,7 +41,6 @@ from clipsearch.types import (
 from clipsearch.version import VERSION
 
 AUTO = "auto"
-WINDOW_KEY = "window_seconds"  # kept beside the sampling in the manifest
 
 
 def _ignore(*_: object) -> None:
@@ -89,7 +86,7 @@ class Index:
 
         Raises EncoderError, IndexExistsError, or UsageError for a folder with other content.
         """
-        _check_utf8(path)
+        check_utf8(path)
         check_recipe(recipe)
         if (model is None) != (dim is not None):
             raise UsageError("give model=None and dim together: a model has its own dimension")
@@ -140,9 +137,7 @@ class Index:
     @property
     def sampling(self) -> SamplingSpec | None:
         """How the index samples videos; None until something was added."""
-        recorded = dict(self._store.manifest.sampling)
-        recorded.pop(WINDOW_KEY, None)
-        return SamplingSpec.from_dict(recorded) if recorded else None
+        return recorded_sampling(self._store)
 
     @property
     def encoder(self) -> Encoder:
@@ -210,11 +205,12 @@ class Index:
         many frames a second. Raises UsageError for other sampling than the index has.
         """
         options, listener = options or AddOptions(), listener or AddListener()
-        found, missing = _split_missing(paths)
+        found, missing = split_missing(paths)
         for failure in missing:
             listener.on_failure(failure)
         with self._store.writing(wait=options.wait, on_wait=listener.on_wait) as writer:
-            spec = self._ingest_spec(options, fps)
+            short_side = self.encoder.short_side
+            spec = ingest_spec(self._store, options, fps, short_side=short_side)
             ingest = Ingest(
                 writer,
                 self.encoder,
@@ -408,41 +404,6 @@ class Index:
         with self._store.writing(wait=False, sweep=False):
             pass
 
-    def _ingest_spec(self, options: AddOptions, fps: float | None) -> IngestSpec:
-        sampling, window_seconds = self._fix_sampling(options, fps)
-        return IngestSpec(
-            read=ReadSpec(self.encoder.short_side, options.max_image_megapixels, sampling),
-            window_seconds=window_seconds,
-            walk=WalkSpec(frozenset(options.exclude_dirs), options.include_hidden),
-            batch_size=options.batch_size,
-            workers=options.workers or os.cpu_count() or 1,
-            retry_failed=options.retry_failed,
-        )
-
-    def _fix_sampling(self, options: AddOptions, fps: float | None) -> tuple[SamplingSpec, float]:
-        """The index's sampling and window length, recorded by the first `add`."""
-        if fps is not None and options.sampling is not None:
-            raise UsageError("both fps and options.sampling are given: give one of them")
-        wanted = options.sampling if fps is None else SamplingSpec(fps=fps)
-        sampling = self.sampling
-        if sampling is None:
-            sampling = wanted or SamplingSpec()
-            window_seconds = options.window_seconds or WINDOW_SECONDS
-            values = {**sampling.to_dict(), WINDOW_KEY: window_seconds}
-            self._store.update_manifest(sampling=values)
-            return sampling, window_seconds
-        window_seconds = float(self._store.manifest.sampling[WINDOW_KEY])
-        if (wanted or sampling) != sampling:
-            raise UsageError(
-                f"{self.path} samples videos by {sampling}, not by {wanted}: use another --index"
-            )
-        if (options.window_seconds or window_seconds) != window_seconds:
-            raise UsageError(
-                f"{self.path} has windows of {window_seconds:g} seconds, not "
-                f"{options.window_seconds:g}: use another --index"
-            )
-        return sampling, window_seconds
-
 
 def _resolve(model: str, offline: bool, on_notice: Callable[[str], None]) -> EncoderSpec:
     if model != AUTO:
@@ -457,25 +418,3 @@ def _checked_dim(dim: int | None) -> int:
     if dim is None or dim < 1:
         raise UsageError(f"dim {dim}: use the number of dimensions of the vectors")
     return dim
-
-
-def _check_utf8(path: str | os.PathLike[str]) -> None:
-    try:
-        str(path).encode()
-    except UnicodeEncodeError:
-        shown = os.fsencode(path).decode(errors="replace")
-        raise UsageError(f"{shown} is not valid UTF-8: rename it first") from None
-
-
-def _split_missing(paths: Iterable[str | os.PathLike[str]]) -> tuple[list[Path], list[Failure]]:
-    found, missing = [], []
-    for given in paths:
-        _check_utf8(given)
-        path = Path(given).expanduser().resolve()
-        if path.is_file() and kind_of(path.name) is None:
-            missing.append(Failure(path, "its name is not that of a picture or a video"))
-        elif path.exists():
-            found.append(path)
-        else:
-            missing.append(Failure(path, "no such file or folder; nothing was removed"))
-    return found, missing

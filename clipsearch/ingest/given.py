@@ -1,0 +1,94 @@
+"""What a caller gives for one run: paths, options and sampling, checked against the index."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from clipsearch.errors import UsageError
+from clipsearch.ingest.options import AddOptions
+from clipsearch.ingest.run import IngestSpec
+from clipsearch.media import ReadSpec, SamplingSpec, kind_of
+from clipsearch.media.discover import WalkSpec
+from clipsearch.media.sampling import WINDOW_SECONDS
+from clipsearch.store.store import Store
+from clipsearch.types import Failure
+
+WINDOW_KEY = "window_seconds"  # kept beside the sampling in the manifest
+
+
+def recorded_sampling(store: Store) -> SamplingSpec | None:
+    """How the index samples videos; None until something was added."""
+    recorded = dict(store.manifest.sampling)
+    recorded.pop(WINDOW_KEY, None)
+    return SamplingSpec.from_dict(recorded) if recorded else None
+
+
+def ingest_spec(
+    store: Store, options: AddOptions, fps: float | None, *, short_side: int
+) -> IngestSpec:
+    """Everything a run needs to know; the first one records the index's sampling.
+
+    short_side: of pictures, in pixels, as the encoder takes them. Raises UsageError for other
+    sampling than the index has.
+    """
+    sampling, window_seconds = _fix_sampling(store, options, fps)
+    return IngestSpec(
+        read=ReadSpec(short_side, options.max_image_megapixels, sampling),
+        window_seconds=window_seconds,
+        walk=WalkSpec(frozenset(options.exclude_dirs), options.include_hidden),
+        batch_size=options.batch_size,
+        workers=options.workers or os.cpu_count() or 1,
+        retry_failed=options.retry_failed,
+    )
+
+
+def _fix_sampling(
+    store: Store, options: AddOptions, fps: float | None
+) -> tuple[SamplingSpec, float]:
+    """The index's sampling and window length, recorded by the first run."""
+    if fps is not None and options.sampling is not None:
+        raise UsageError("both fps and options.sampling are given: give one of them")
+    wanted = options.sampling if fps is None else SamplingSpec(fps=fps)
+    sampling = recorded_sampling(store)
+    if sampling is None:
+        sampling = wanted or SamplingSpec()
+        window_seconds = options.window_seconds or WINDOW_SECONDS
+        store.update_manifest(sampling={**sampling.to_dict(), WINDOW_KEY: window_seconds})
+        return sampling, window_seconds
+    window_seconds = float(store.manifest.sampling[WINDOW_KEY])
+    if (wanted or sampling) != sampling:
+        raise UsageError(
+            f"{store.folder} samples videos by {sampling}, not by {wanted}: use another --index"
+        )
+    if (options.window_seconds or window_seconds) != window_seconds:
+        raise UsageError(
+            f"{store.folder} has windows of {window_seconds:g} seconds, not "
+            f"{options.window_seconds:g}: use another --index"
+        )
+    return sampling, window_seconds
+
+
+def check_utf8(path: str | os.PathLike[str]) -> None:
+    """Raise UsageError for a path that no database can hold."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        shown = os.fsencode(path).decode(errors="replace")
+        raise UsageError(f"{shown} is not valid UTF-8: rename it first") from None
+
+
+def split_missing(paths: Iterable[str | os.PathLike[str]]) -> tuple[list[Path], list[Failure]]:
+    """What there is of some paths, resolved, and why not for the others."""
+    found, missing = [], []
+    for given in paths:
+        check_utf8(given)
+        path = Path(given).expanduser().resolve()
+        if path.is_file() and kind_of(path.name) is None:
+            missing.append(Failure(path, "its name is not that of a picture or a video"))
+        elif path.exists():
+            found.append(path)
+        else:
+            missing.append(Failure(path, "no such file or folder; nothing was removed"))
+    return found, missing
