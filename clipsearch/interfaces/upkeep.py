@@ -35,8 +35,6 @@ def compact(
     no_wait: NoWaitOption = False,
 ) -> None:
     """Merge the index into few large segments and give it the recipe that its size calls for."""
-    # Threads that wait for others in OpenMP spin, at several times the CPU of the work.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     with _opened(index) as opened:
         after = opened.compact(recipe=recipe, retrain=retrain, wait=not no_wait, on_step=say)
     say(f"{after.rows} vectors in {after.segments} segments, recipe {after.recipe}: {after.path}")
