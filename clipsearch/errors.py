@@ -12,6 +12,10 @@
 Every message says what was given and what to do about it.
 """
 
+from __future__ import annotations
+
+from pathlib import Path
+
 
 class ClipsearchError(Exception):
     """Base of every error that clipsearch raises on purpose."""
@@ -48,9 +52,13 @@ class IndexExistsError(ClipsearchError):
 
 
 class IndexDamagedError(ClipsearchError):
-    """Index files are missing, changed, or written by a newer clipsearch."""
+    """Index files are missing, changed, or too new. `file`: which, if it is known."""
 
     exit_code = 3
+
+    def __init__(self, message: str, file: Path | None = None) -> None:
+        super().__init__(message)
+        self.file = file
 
 
 class IndexLockedError(ClipsearchError):

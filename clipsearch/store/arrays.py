@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import mmap
 import os
+import stat
 import threading
 import weakref
 from pathlib import Path
@@ -20,6 +22,7 @@ from clipsearch.errors import IndexDamagedError
 # the map costs 1 us, as much as scoring its rows. Of a larger store about MAPPED_BYTES do.
 MAPPED_WHOLE_BYTES = 1_250_000_000
 MAPPED_BYTES = 400_000_000
+NOT_A_FILE = (errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENXIO)
 FAULT_BYTES = 65_536  # what the system maps around one missing page
 
 
@@ -60,6 +63,29 @@ class PageBudget:
                 file.drop_pages()
 
 
+def open_file(path: Path) -> int:
+    """A descriptor of an ordinary file of an index; links are not followed.
+
+    Raises FileNotFoundError, or IndexDamagedError when there is something else in its place.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in NOT_A_FILE:
+            raise IndexDamagedError(f"{path} is a link or no file", path) from error
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise IndexDamagedError(f"{path} is a link or no file", path)
+    return descriptor
+
+
+def read_file(path: Path) -> bytes:
+    """The content of an ordinary file of an index. Raises as `open_file`."""
+    with open(open_file(path), "rb") as file:
+        return file.read()
+
+
 class ArrayFile:
     """A .npy file of known type and shape, its first axis being rows.
 
@@ -76,14 +102,13 @@ class ArrayFile:
         header = header_bytes(self._dtype, shape)
         self._offset = len(header)
         self._size = len(header) + shape[0] * self._row_bytes
-        with path.open("rb", buffering=0) as file:
-            if file.read(len(header)) != header:
-                raise IndexDamagedError(f"{path} does not hold {self._dtype} {shape}")
-            if os.fstat(file.fileno()).st_size != self._size:
-                raise IndexDamagedError(f"{path} does not have {self._size} bytes")
-            self._descriptor = os.dup(file.fileno())
+        self._descriptor = open_file(path)
         # Searches in other threads may still use the file when its segment is let go.
         weakref.finalize(self, os.close, self._descriptor)
+        if os.pread(self._descriptor, len(header), 0) != header:
+            raise IndexDamagedError(f"{path} does not hold {self._dtype} {shape}", path)
+        if os.fstat(self._descriptor).st_size != self._size:
+            raise IndexDamagedError(f"{path} does not have {self._size} bytes", path)
         self._guard = threading.Lock()
         self._pages: mmap.mmap | None = None
         self._mapped: NDArray[Any] | None = None
@@ -111,7 +136,7 @@ class ArrayFile:
         while view:
             got = os.preadv(self._descriptor, [view], position)
             if got == 0:
-                raise IndexDamagedError(f"{self.path} ends early")
+                raise IndexDamagedError(f"{self.path} ends early", self.path)
             view, position = view[got:], position + got
 
     def take(self, rows: NDArray[np.int64], out: NDArray[Any] | None = None) -> NDArray[Any]:
@@ -139,10 +164,13 @@ class BytesFile:
 
     def __init__(self, path: Path, budget: PageBudget) -> None:
         self._budget = budget
-        with path.open("rb") as file:
-            self._size = os.fstat(file.fileno()).st_size
+        descriptor = open_file(path)
+        try:
+            self._size = os.fstat(descriptor).st_size
             # An empty file cannot be mapped.
-            self._pages = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) if self._size else b""
+            self._pages = mmap.mmap(descriptor, 0, prot=mmap.PROT_READ) if self._size else b""
+        finally:
+            os.close(descriptor)
         if self._size:
             budget.register(self)
 

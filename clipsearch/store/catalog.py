@@ -6,6 +6,7 @@ sessions. Every writing method is one transaction.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import time
@@ -15,11 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.engine import Connection, Engine, RowMapping
 
-from clipsearch.errors import IndexDamagedError
+from clipsearch.errors import ClipsearchError, IndexDamagedError
 from clipsearch.store import schema, statements
 from clipsearch.store.database import SQLITE_FILE, translated_errors
+from clipsearch.store.quantiser import QuantiserFacts, parse_facts
 from clipsearch.store.statements import LOST, NewMedia, NewSegment, RowRange, SegmentEntry
 from clipsearch.types import FoundFile, StoredMedia
 
@@ -34,7 +36,7 @@ class CatalogState:
 
     generation: int
     segments: tuple[SegmentEntry, ...]
-    quantisers: str  # as `quantiser.parse_facts` takes them
+    quantisers: tuple[QuantiserFacts, ...]  # the last one is for new segments
 
 
 class Catalog:
@@ -64,7 +66,8 @@ class Catalog:
 
     def generation(self) -> int:
         """Grows with every change that a reader could see."""
-        return int(self.setting("generation", "0"))
+        with self._reading() as db:
+            return int(statements.setting(db, "generation", "0"))
 
     def stamp(self) -> object:
         """Something that differs after every change, without asking the database; None: ask it.
@@ -99,17 +102,8 @@ class Catalog:
             rows = db.execute(sa.select(schema.segments).order_by(schema.segments.c.id)).mappings()
             return CatalogState(
                 generation=int(statements.setting(db, "generation", "0")),
-                segments=tuple(
-                    SegmentEntry(
-                        row["id"],
-                        _checked_name(row["name"]),
-                        row["row_count"],
-                        row["digest"],
-                        tuple(dead.get(row["id"], ())),
-                    )
-                    for row in rows
-                ),
-                quantisers=statements.setting(db, "quantisers", ""),
+                segments=tuple(_entry(row, dead.get(row["id"], [])) for row in rows),
+                quantisers=parse_facts(statements.setting(db, "quantisers", "")),
             )
 
     def media(self, ids: Iterable[int]) -> dict[int, StoredMedia]:
@@ -180,7 +174,7 @@ class Catalog:
         query = sa.select(table).where(table.c.media_id == media_id)
         with self._reading() as db:
             rows = db.execute(query.order_by(table.c.segment_id, table.c.first_row)).mappings()
-            return [RowRange(**row) for row in rows]
+            return [statements.row_range(row) for row in rows]
 
     def ranges_in(self, segment_id: int) -> Iterator[list[RowRange]]:
         """Live row ranges of one segment, some at a time, so that memory stays flat."""
@@ -199,11 +193,13 @@ class Catalog:
 
     def next_unit_id(self) -> int:
         """Every unit id from here on is not given yet."""
-        return int(self.setting("next_unit_id", "1"))
+        with self._reading() as db:
+            return int(statements.setting(db, "next_unit_id", "1"))
 
     def next_media_id(self) -> int:
         """Every id from here on is not given yet."""
-        return int(self.setting("next_media_id", "1"))
+        with self._reading() as db:
+            return int(statements.setting(db, "next_media_id", "1"))
 
     def ids_for(self, files: Sequence[FoundFile]) -> tuple[list[int], int]:
         """A media id for each file, its own where it has one; and the next unit id.
@@ -251,13 +247,10 @@ class Catalog:
         old_ids: Sequence[int],
         new: NewSegment | None,
         place: Callable[[RowRange], int],
-        *,
-        quantisers: str | None = None,
     ) -> None:
         """Publish a merged segment, or none when no rows are left, instead of others.
 
         place: the first row that a live range of the old segments has in the new one.
-        quantisers: the setting of that name from now on.
         """
         table = schema.ranges
         statement = (
@@ -279,11 +272,23 @@ class Catalog:
                     for old in part
                 ]
                 db.execute(statement, places)
+            retiring = sa.select(schema.segments.c.name).where(schema.segments.c.id.in_(old_ids))
+            names = [row.name for row in db.execute(retiring)]
+            retired = [*json.loads(statements.setting(db, "retired", "[]")), *names]
+            statements.set_setting(db, "retired", json.dumps(retired))
             dead = schema.dead_ranges.c.segment_id.in_(old_ids)
             db.execute(sa.delete(schema.dead_ranges).where(dead))
             db.execute(sa.delete(schema.segments).where(schema.segments.c.id.in_(old_ids)))
-            if quantisers is not None:
-                statements.set_setting(db, "quantisers", quantisers)
+
+    def quantisers(self) -> tuple[QuantiserFacts, ...]:
+        """The trained quantisers; the last one is for new segments."""
+        with self._reading() as db:
+            return parse_facts(statements.setting(db, "quantisers", ""))
+
+    def retired(self) -> list[str]:
+        """Names of segments that others replaced; their folders may be deleted."""
+        with self._reading() as db:
+            return list(map(str, json.loads(statements.setting(db, "retired", "[]"))))
 
     def lose(self, media_ids: Iterable[int], rows: Mapping[int, Runs]) -> None:
         """Make the rows of damaged files dead, and `rows` of segments that belong to no file.
@@ -364,12 +369,24 @@ class Catalog:
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
-        with translated_errors(self._engine), self._engine.connect() as db:
+        with self._checked(), translated_errors(self._engine), self._engine.connect() as db:
             yield db
 
     @contextmanager
+    def _checked(self) -> Iterator[None]:
+        """Raise IndexDamagedError for values in the database that cannot be what was written."""
+        try:
+            yield
+        except ClipsearchError:
+            raise
+        except (ValueError, TypeError, KeyError) as error:
+            raise IndexDamagedError(
+                f"the catalog {self.path} has a wrong value: {error}", self._file
+            ) from error
+
+    @contextmanager
     def _writing(self) -> Iterator[Connection]:
-        with translated_errors(self._engine), self._engine.begin() as db:
+        with self._checked(), translated_errors(self._engine), self._engine.begin() as db:
             statements.add_to_setting(db, "generation", 1, start=0)
             yield db
 
@@ -381,6 +398,8 @@ class Catalog:
 
     def _locate(self, path: str, path_from_index: str | None) -> Path:
         """A root as recorded, or beside the index when both were moved together."""
+        if not isinstance(path, str) or not isinstance(path_from_index, str | None):
+            raise ValueError(f"a root is {path!r}, {path_from_index!r}")
         recorded = Path(path)
         if path_from_index is not None and not recorded.exists():
             beside = Path(os.path.normpath(self._folder / path_from_index))
@@ -416,8 +435,15 @@ class Catalog:
             statements.set_setting(db, "next_media_id", str(max(values) + 1))
 
 
-def _checked_name(name: str) -> str:
-    """The name of a segment's folder, unless it would lead elsewhere."""
-    if not SEGMENT_NAME.fullmatch(name):
-        raise IndexDamagedError(f"the catalog names the segment {name!r}: need 32 hex digits")
-    return name
+def _entry(row: RowMapping, dead: Sequence[tuple[int, int]]) -> SegmentEntry:
+    """A segment as our own type. Raises ValueError for values that cannot be."""
+    if not isinstance(row["name"], str) or not SEGMENT_NAME.fullmatch(row["name"]):
+        raise ValueError(f"a segment's name is {row['name']!r}, not 32 hex digits")
+    if type(row["row_count"]) is not int or row["row_count"] < 1:
+        raise ValueError(f"a segment has {row['row_count']!r} rows")
+    for first, count in dead:
+        if {type(first), type(count)} != {int} or not 0 <= first < first + count:
+            raise ValueError(f"rows {first!r}, {count!r} are called dead")
+        if first + count > row["row_count"]:
+            raise ValueError(f"rows to {first + count} of {row['row_count']} are called dead")
+    return SegmentEntry(row["id"], row["name"], row["row_count"], row["digest"], tuple(dead))

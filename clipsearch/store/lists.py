@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipsearch.errors import IndexDamagedError
-from clipsearch.store.arrays import ArrayFile, PageBudget, header_bytes
+from clipsearch.store.arrays import ArrayFile, PageBudget, header_bytes, open_file
 from clipsearch.store.exact import load_faiss, selector_of, threads_for
 from clipsearch.store.quantiser import Assignment, Quantiser
 from clipsearch.types import Vectors
@@ -85,10 +85,8 @@ class ListFile:
         shape = (quantiser.facts.lists,)
         table_file = ArrayFile(folder / LIST_TABLE, LIST_TYPE, shape, budget)
         self.table = table_file.read(0, shape[0])
-        file = self.path.open("rb", buffering=0)
-        self._descriptor = file.fileno()
-        self._file = file
-        weakref.finalize(self, file.close)
+        self._descriptor = open_file(self.path)
+        weakref.finalize(self, os.close, self._descriptor)
         self._size = os.fstat(self._descriptor).st_size
         self._checked = np.zeros(shape, np.bool_)
         self._guard = threading.Lock()
@@ -137,8 +135,6 @@ class ListFile:
                 False,
                 parameters,
             )
-        if rows.min(initial=-1) < -1 or rows.max(initial=-1) >= self._rows:
-            raise self._damaged("names rows that the segment does not have")
         return scores, rows
 
     def members(self, number: int) -> NDArray[np.int64]:
@@ -198,11 +194,14 @@ class ListFile:
             end = offset + capacity * self._code_size + size * ID_BYTES
             if zlib.crc32(self._bytes[offset:end].data, _start(self._salt, number)) != crc:
                 raise self._damaged(f"is damaged in list {number}")
+            rows = self._bytes[end - size * ID_BYTES : end].view(np.int64)
+            if size and not 0 <= rows.min() <= rows.max() < self._rows:
+                raise self._damaged(f"names rows that the segment does not have in list {number}")
             self._checked[number] = True
         self._budget.spend(min(int(self._list_bytes * lists.size), self._size))
 
     def _damaged(self, what: str) -> IndexDamagedError:
-        return IndexDamagedError(f"{self.path} {what}: run `clipsearch repair`")
+        return IndexDamagedError(f"{self.path} {what}: run `clipsearch repair`", self.path)
 
 
 def _at(pointer: Any, size: int) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from dataclasses import asdict, dataclass, fields
@@ -14,6 +15,17 @@ from clipsearch.store.recipes import AUTO, check_recipe
 FORMAT_VERSION = 2
 FORMAT_NAME = "clipsearch-index"
 MANIFEST_FILE = "manifest.json"
+SEGMENTS = "segments"
+DIGEST = "sha256"  # of the other values
+FIELD_TYPES: dict[str, tuple[type, ...]] = {
+    "encoder": (str, type(None)),
+    "fingerprint": (str,),
+    "dim": (int,),
+    "recipe": (str,),
+    "sampling": (dict,),
+    "catalog": (str, type(None)),
+    "written_by": (str,),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +64,11 @@ class Manifest:
 
     def save(self, folder: Path) -> None:
         """Write atomically and durably."""
-        text = json.dumps(
-            {"format": FORMAT_NAME, **asdict(self), "format_version": FORMAT_VERSION}, indent=2
-        )
+        values = {"format": FORMAT_NAME, **asdict(self), "format_version": FORMAT_VERSION}
+        text = json.dumps({**values, DIGEST: _digest(values)}, indent=2)
         temporary = folder / (MANIFEST_FILE + ".tmp")
         with temporary.open("w", encoding="utf-8") as file:
-            file.write(text + "\n")
+            file.write(text)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(folder / MANIFEST_FILE)
@@ -72,18 +83,37 @@ def load_manifest(folder: Path) -> Manifest:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
+        if holds_segments(folder):
+            raise IndexDamagedError(
+                f"{path} is missing, though the folder holds an index: put it back from a copy",
+                path,
+            ) from None
         raise IndexMissingError(
             f"no index at {folder}: build one with `clipsearch index FOLDER`, "
             "or name one with --index"
         ) from None
-    except (OSError, ValueError) as error:
-        raise IndexDamagedError(f"{path} cannot be read: {error}") from error
+    except (IsADirectoryError, ValueError, RecursionError) as error:
+        raise IndexDamagedError(f"{path} cannot be read: {error}", path) from error
     return _parse(path, values)
 
 
+def holds_segments(folder: Path) -> bool:
+    """Whether vectors were published into a folder, with or without a manifest."""
+    try:
+        return any(entry.suffix != ".tmp" for entry in (folder / SEGMENTS).iterdir())
+    except OSError:
+        return False
+
+
+def _digest(values: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
 def _parse(path: Path, values: Any) -> Manifest:
-    if not isinstance(values, dict) or values.pop("format", None) != FORMAT_NAME:
-        raise IndexDamagedError(f"{path} is not the manifest of a clipsearch index")
+    if not isinstance(values, dict) or values.get("format") != FORMAT_NAME:
+        raise IndexDamagedError(f"{path} is not the manifest of a clipsearch index", path)
+    digest = values.pop(DIGEST, None)
+    right_digest = _digest(values)
     version = values.pop("format_version", None)
     if not isinstance(version, int) or version < 1:
         raise IndexDamagedError(f"{path} has format version {version!r}: need a whole number")
@@ -92,6 +122,8 @@ def _parse(path: Path, values: Any) -> Manifest:
             f"{path} has format version {version}, this clipsearch reads up to {FORMAT_VERSION}: "
             f"install clipsearch {values.get('written_by', '')} or newer"
         )
+    if version > 1 and digest != right_digest:
+        raise IndexDamagedError(f"{path} was changed: it does not fit the checksum in it", path)
     try:
         if version == 1:  # a recipe with its numbers; flat was what one got without asking
             name = values["recipe"]["name"]
@@ -103,10 +135,13 @@ def _parse(path: Path, values: Any) -> Manifest:
             format_version=version,
         )
         check_recipe(manifest.recipe)
-    except (KeyError, TypeError, UsageError) as error:
-        raise IndexDamagedError(f"{path} lacks a part or has a wrong one: {error}") from error
-    if not isinstance(manifest.dim, int) or manifest.dim < 1:
-        raise IndexDamagedError(f"{path} has dim {manifest.dim!r}: need a whole number")
+        for name, kinds in FIELD_TYPES.items():
+            if type(getattr(manifest, name)) not in kinds:
+                raise TypeError(f"{name} is {getattr(manifest, name)!r}")
+    except (KeyError, TypeError, AttributeError, UsageError) as error:
+        raise IndexDamagedError(f"{path} lacks a part or has a wrong one: {error}", path) from error
+    if manifest.dim < 1:
+        raise IndexDamagedError(f"{path} has dim {manifest.dim!r}: need a whole number", path)
     return manifest
 
 
@@ -114,7 +149,11 @@ def _parse_tuning(values: Any) -> Tuning | None:
     if values is None:
         return None
     measured = values.pop("measured", None)
-    return Tuning(**values, measured=None if measured is None else Measured(**measured))
+    tuning = Tuning(**values, measured=None if measured is None else Measured(**measured))
+    for width in (tuning.nprobe, tuning.candidates):
+        if type(width) is not int or width < 1:
+            raise TypeError(f"tuning has {width!r}: need whole numbers")
+    return tuning
 
 
 def sync_folder(folder: Path) -> None:

@@ -57,9 +57,10 @@ class Merge:
 
     def place(self, old: RowRange) -> int:
         """Where the first row of a live range goes; the rest of the range follows it."""
-        new = int(self._places[old.segment_id][old.first_row])
-        assert new >= 0, "ranges in the catalog are live"
-        return new
+        places = self._places[old.segment_id][old.first_row : old.first_row + old.row_count]
+        if len(places) < old.row_count or (np.diff(places) != 1).any() or places[0] < 0:
+            raise ValueError(f"rows of media {old.media_id} are not where they should be: {old}")
+        return int(places[0])
 
     def pieces(self, dim: int) -> Iterator[Piece]:
         """The rows, some at a time."""

@@ -9,6 +9,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import threading
 import uuid
 import weakref
@@ -21,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipsearch.errors import IndexDamagedError
+from clipsearch.store.arrays import open_file
 from clipsearch.store.exact import load_faiss, threads_for
 from clipsearch.store.manifest import sync_folder
 from clipsearch.store.recipes import IndexRecipe, ann_description, get_recipe
@@ -28,6 +30,7 @@ from clipsearch.types import Vectors
 
 QUANTISERS = "quantisers"
 SUFFIX = ".faiss"
+NAME = re.compile(r"[0-9a-f]{32}")
 KMEANS_ITERATIONS = 10
 MEMORY_PER_BYTE = 64  # of a file: FAISS wants room for tables that it makes for some metrics
 GRAPH_SEARCH = 64  # how widely the graph of centroids is searched for a vector's list
@@ -54,8 +57,16 @@ def dump_facts(facts: Sequence[QuantiserFacts]) -> str:
 
 
 def parse_facts(text: str) -> tuple[QuantiserFacts, ...]:
-    """What `dump_facts` gave; the last one is for new segments."""
-    return tuple(QuantiserFacts(**item) for item in json.loads(text or "[]"))
+    """What `dump_facts` gave. Raises ValueError or TypeError for values that cannot be."""
+    facts = tuple(QuantiserFacts(**item) for item in json.loads(text or "[]"))
+    for item in facts:
+        numbers = (item.lists, item.rows, item.bytes)
+        if any(type(number) is not int or number < 1 for number in numbers):
+            raise ValueError(f"quantiser {item.name!r} has {numbers}")
+        if not isinstance(item.name, str) or not NAME.fullmatch(item.name):
+            raise ValueError(f"a quantiser's name is {item.name!r}, not 32 hex digits")
+        get_recipe(item.recipe)
+    return facts
 
 
 class Quantiser:
@@ -64,13 +75,12 @@ class Quantiser:
     Raises FileNotFoundError when its file is missing.
     """
 
-    def __init__(self, folder: Path, facts: QuantiserFacts) -> None:
-        self.facts = facts
+    def __init__(self, folder: Path, facts: QuantiserFacts, dim: int) -> None:
+        self.facts, self._dim = facts, dim
         self.recipe = get_recipe(facts.recipe)
         self.path = folder / QUANTISERS / (facts.name + SUFFIX)
-        file = self.path.open("rb", buffering=0)  # stays readable when it is replaced
-        self._file = file
-        weakref.finalize(self, file.close)
+        self._descriptor = open_file(self.path)  # stays readable when it is replaced
+        weakref.finalize(self, os.close, self._descriptor)
         self._guard = threading.Lock()
         self._index: Any = None
         self._centroids: Any = None
@@ -125,13 +135,32 @@ class Quantiser:
         return self._centroids
 
     def _read(self) -> Any:
-        content = os.pread(self._file.fileno(), self.facts.bytes + 1, 0)
-        digest = hashlib.sha256(content).hexdigest()
-        if digest != self.facts.sha256:
+        content = b""
+        if os.fstat(self._descriptor).st_size == self.facts.bytes:
+            content = os.pread(self._descriptor, self.facts.bytes, 0)
+        if hashlib.sha256(content).hexdigest() != self.facts.sha256:
             raise IndexDamagedError(
-                f"{self.path} is not the file that was written: run `clipsearch repair`"
+                f"{self.path} is not the file that was written: run `clipsearch repair`", self.path
             )
-        return parse_index(content, self.path)
+        index = parse_index(content, self.path)
+        if not self._fits(index):
+            raise IndexDamagedError(
+                f"{self.path} is no trained index of {self.facts.lists} lists: run "
+                "`clipsearch repair`",
+                self.path,
+            )
+        return index
+
+    def _fits(self, index: Any) -> bool:
+        """Whether it is what the facts say, for a search trusts it with memory."""
+        faiss = load_faiss()
+        return (
+            isinstance(index, faiss.IndexIVF)
+            and (index.d, index.nlist, index.ntotal) == (self._dim, self.facts.lists, 0)
+            and index.is_trained
+            and index.metric_type == faiss.METRIC_INNER_PRODUCT
+            and (index.quantizer.d, index.quantizer.ntotal) == (self._dim, self.facts.lists)
+        )
 
 
 def parse_index(content: bytes, path: Path) -> Any:
@@ -143,7 +172,7 @@ def parse_index(content: bytes, path: Path) -> Any:
         return faiss.deserialize_index(np.frombuffer(content, np.uint8))
     except (RuntimeError, MemoryError) as error:
         reason = str(error).strip().splitlines()[-1] if str(error) else "unknown reason"
-        raise IndexDamagedError(f"{path} cannot be read: {reason}") from error
+        raise IndexDamagedError(f"{path} cannot be read: {reason}", path) from error
     finally:
         faiss.set_deserialization_vector_byte_limit(before)
 

@@ -72,7 +72,7 @@ def read_rows(path: Path, row_count: int) -> pa.Table:
     """
     try:
         if pq.read_metadata(path).num_rows != row_count:
-            raise IndexDamagedError(f"{path} does not have {row_count} rows")
+            raise IndexDamagedError(f"{path} does not have {row_count} rows", path)
         return pq.read_table(path, schema=ROW_SCHEMA)
     except (pa.ArrowInvalid, OSError) as error:
-        raise IndexDamagedError(f"{path} cannot be read: {error}") from error
+        raise IndexDamagedError(f"{path} cannot be read: {error}", path) from error

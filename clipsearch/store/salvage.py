@@ -18,7 +18,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from clipsearch.errors import IndexDamagedError
 from clipsearch.store import segment as layout
-from clipsearch.store.arrays import PageBudget, header_bytes
+from clipsearch.store.arrays import PageBudget, header_bytes, open_file, read_file
 from clipsearch.store.checks import row_checks, salt_of
 from clipsearch.store.exact import VECTOR_TYPE
 from clipsearch.store.lookup import LOOKUP_TYPE, Lookup, lookup_checks
@@ -67,6 +67,12 @@ class Remains:
 def salvage(folder: Path, entry: SegmentEntry, dim: int) -> Remains:
     """What can be read of a published segment, whatever happened to its files."""
     rows = entry.row_count
+    facts = _facts_as_written(folder, entry)
+    if facts is not None and facts["dim"] != dim:
+        raise IndexDamagedError(
+            f"the manifest says {dim} dimensions, {folder} has {facts['dim']}: put the manifest "
+            "back from a copy"
+        )
     if not entry.digest:
         return _salvage_version_1(folder, rows, dim)
     vectors = _array(folder / layout.VECTORS, VECTOR_TYPE, (rows, dim))
@@ -121,9 +127,9 @@ def _fitting_rows(lookup: Lookup, extras: bytes, name: str) -> NDArray[np.bool_]
 def _salvage_version_1(folder: Path, rows: int, dim: int) -> Remains:
     """All or nothing: such segments have no checks of rows."""
     try:
-        facts = read_facts(folder, dim, "")
+        written = read_facts(folder, dim, "")
         for name in (layout.VECTORS, layout.LOOKUP):
-            if file_facts(folder / name)["sha256"] != facts["files"][name]["sha256"]:
+            if file_facts(folder / name)["sha256"] != written["files"][name]["sha256"]:
                 raise IndexDamagedError(f"{folder / name} is damaged")
         whole = layout.Segment(folder, dim, "", PageBudget())
     except (IndexDamagedError, FileNotFoundError):
@@ -135,15 +141,20 @@ def _salvage_version_1(folder: Path, rows: int, dim: int) -> Remains:
 
 def _is_as_written(folder: Path, name: str, entry: SegmentEntry, dim: int) -> bool:
     """Whether a file has the hash that an undamaged segment.json says."""
-    path = folder / layout.FACTS
+    facts = _facts_as_written(folder, entry)
     try:
-        content = path.read_bytes()
-        if hashlib.sha256(content).hexdigest() != entry.digest:
-            return False
-        facts: dict[str, Any] = json.loads(content)
-        return bool(file_facts(folder / name) == facts["files"][name])
-    except OSError:
+        return bool(facts and file_facts(folder / name) == facts["files"][name])
+    except (FileNotFoundError, IndexDamagedError):
         return False
+
+
+def _facts_as_written(folder: Path, entry: SegmentEntry) -> dict[str, Any] | None:
+    """What segment.json says, if it is the one that was written."""
+    content = _content(folder / layout.FACTS)
+    if hashlib.sha256(content).hexdigest() != entry.digest:
+        return None
+    facts: dict[str, Any] = json.loads(content)
+    return facts
 
 
 def _array(path: Path, dtype: DTypeLike, shape: tuple[int, ...]) -> NDArray[Any]:
@@ -153,16 +164,17 @@ def _array(path: Path, dtype: DTypeLike, shape: tuple[int, ...]) -> NDArray[Any]
     try:
         rows = min(shape[0], (path.stat().st_size - start) // row_bytes)
         if rows > 0:
-            return np.memmap(path, dtype, "r", start, (rows, *shape[1:]))
-    except OSError:
+            with open(open_file(path), "rb") as file:  # noqa: PTH123, of a descriptor
+                return np.memmap(file, dtype, "r", start, (rows, *shape[1:]))
+    except (FileNotFoundError, IndexDamagedError):
         pass
     return np.empty((0, *shape[1:]), dtype)
 
 
 def _content(path: Path) -> bytes:
     try:
-        return path.read_bytes()
-    except OSError:
+        return read_file(path)
+    except (FileNotFoundError, IndexDamagedError):
         return b""
 
 

@@ -18,7 +18,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import stat
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -30,7 +29,14 @@ from numpy.typing import NDArray
 
 from clipsearch.errors import IndexDamagedError
 from clipsearch.store import exact
-from clipsearch.store.arrays import ArrayFile, BytesFile, PageBudget, header_bytes
+from clipsearch.store.arrays import (
+    ArrayFile,
+    BytesFile,
+    PageBudget,
+    header_bytes,
+    open_file,
+    read_file,
+)
 from clipsearch.store.checks import row_checks, salt_of
 from clipsearch.store.lists import LIST_TABLE, LISTS, ListFile, write_lists
 from clipsearch.store.lookup import (
@@ -170,7 +176,7 @@ def _write_facts(
 
 def file_facts(path: Path, *, sync: bool = False) -> dict[str, Any]:
     """Size and hash of a file as it is now; `sync` makes it durable."""
-    with path.open("rb") as file:
+    with open(open_file(path), "rb") as file:  # noqa: PTH123, of a descriptor
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         if sync:
             os.fsync(file.fileno())
@@ -260,8 +266,11 @@ class Segment:
                 continue
             block = stored[first:end]
             order = np.argsort(block) if self.version == 1 else None  # else they are in order
-            at = _places_in_order(block, order, ids)
-            found = np.where(block[at] == ids, at + first, found)
+            at, _ = _places_in_order(block, order, ids)
+            there = block[at] == ids
+            found = np.where(there, at + first, found)
+            _, met = _places_in_order(block, order, ids[~there])
+            self.take_rows(met + first)  # a damaged id would lead astray
         return found
 
     def columns(self, rows: Lookup) -> list[bytes]:
@@ -309,22 +318,30 @@ class Segment:
 
     def _damaged(self, name: str, where: str) -> IndexDamagedError:
         return IndexDamagedError(
-            f"{self.folder / name} is damaged {where}: run `clipsearch repair`"
+            f"{self.folder / name} is damaged {where}: run `clipsearch repair`", self.folder / name
         )
 
 
-def _places_in_order(stored: NDArray[np.int64], order: Rows | None, ids: NDArray[np.int64]) -> Rows:
-    """Where among `stored` ids, which ascend in `order`, each id is if it is there at all.
+def _places_in_order(
+    stored: NDArray[np.int64], order: Rows | None, ids: NDArray[np.int64]
+) -> tuple[Rows, Rows]:
+    """Where among `stored` ids, which ascend in `order`, each id is if it is there at all; and
+    every place that was looked at.
 
     By halving, for all at once: np.searchsorted would first copy every id from the mapped file.
     """
     low, high = np.zeros(len(ids), np.int64), np.full(len(ids), len(stored) - 1)
+    looked_at = [low, high]
     while (open_ := low < high).any():
         middle = (low + high) // 2
+        looked_at.append(middle)
         less = open_ & (stored[middle if order is None else order[middle]] < ids)
         low = np.where(less, middle + 1, low)
         high = np.where(open_ & ~less, middle, high)
-    return low if order is None else order[low]
+    met = np.unique(np.concatenate([*looked_at, low]))
+    if order is None:
+        return low, met
+    return order[low], order[met]
 
 
 def read_facts(folder: Path, dim: int, digest: str) -> dict[str, Any]:
@@ -333,30 +350,48 @@ def read_facts(folder: Path, dim: int, digest: str) -> dict[str, Any]:
     Raises FileNotFoundError or IndexDamagedError.
     """
     path = folder / FACTS
-    content = path.read_bytes()
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        raise IndexDamagedError(f"{folder} is a link or no folder", folder)
+    content = read_file(path)
     if digest and hashlib.sha256(content).hexdigest() != digest:
-        raise IndexDamagedError(f"{path} is not the file that was written")
+        raise IndexDamagedError(f"{path} is not the file that was written", path)
     try:
         facts: dict[str, Any] = json.loads(content)
+        _check_facts(facts, digest)
         for name, file in facts["files"].items():
-            if Path(name).name != name:
-                raise IndexDamagedError(f"{path} names a file elsewhere: {name!r}")
-            found = (folder / name).lstat()
-            if folder.is_symlink() or not stat.S_ISREG(found.st_mode):
-                raise IndexDamagedError(f"{folder / name} is a link or no file")
-            size = found.st_size
+            size = (folder / name).lstat().st_size
             if size != file["bytes"]:
                 raise IndexDamagedError(
-                    f"{folder / name} has {size} bytes, not the {file['bytes']} that were written"
+                    f"{folder / name} has {size} bytes, not the {file['bytes']} that were written",
+                    folder / name,
                 )
         if facts["dim"] != dim:
-            raise IndexDamagedError(f"{path} has dim {facts['dim']}, the index {dim}")
-        if facts.get("version", 1) > SEGMENT_VERSION:
-            raise IndexDamagedError(f"{path} was written by a newer clipsearch: install it")
+            raise IndexDamagedError(f"{path} has dim {facts['dim']}, the index {dim}", path)
         _check_blocks(facts)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise IndexDamagedError(f"{path} cannot be read: {error}") from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise IndexDamagedError(f"{path} cannot be read: {error}", path) from error
     return facts
+
+
+def _check_facts(facts: dict[str, Any], digest: str) -> None:
+    """Raise ValueError, KeyError or TypeError for what no segment can be."""
+    version = facts.get("version", 1)
+    if version not in ((SEGMENT_VERSION,) if digest else (1,)):
+        raise ValueError(f"version {version}: install a newer clipsearch")
+    if any(type(facts[name]) is not int or facts[name] < 1 for name in ("rows", "dim")):
+        raise ValueError(f"{facts['rows']} rows of {facts['dim']}")
+    names = facts["files"].keys()
+    if version == 1:
+        needed, others = {VECTORS, LOOKUP, ROWS, SUMS}, {"ann.faiss"}
+    else:
+        needed, others = {VECTORS, CHECKS, LOOKUP, EXTRAS, ROWS, SUMS}, {LISTS, LIST_TABLE}
+        quantiser = facts["quantiser"]
+        if quantiser is not None:
+            needed, others = needed | others, set()
+            if not isinstance(quantiser, str):
+                raise TypeError(f"quantiser {quantiser!r}")
+    if needed - names or names - needed - others:
+        raise ValueError(f"files {', '.join(names)}")
 
 
 def _check_blocks(facts: dict[str, Any]) -> None:

@@ -10,9 +10,8 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, RowMapping
 
-from clipsearch.errors import IndexDamagedError
 from clipsearch.store import schema
-from clipsearch.types import FoundFile, MediaInfo, StoredMedia, UnitKind
+from clipsearch.types import MEDIA_KINDS, UNIT_KINDS, FoundFile, MediaInfo, StoredMedia, UnitKind
 
 T = TypeVar("T")
 
@@ -94,8 +93,16 @@ def media_values(new: NewMedia, root_id: int) -> dict[str, Any]:
 
 def stored(row: RowMapping, roots: Mapping[int, Path]) -> StoredMedia:
     """An entry as our own type; `roots` says where each root is now."""
-    if row["path"].startswith("/") or ".." in row["path"].split("/"):
-        raise IndexDamagedError(f"the catalog has a path that leaves its root: {row['path']!r}")
+    path = row["path"]
+    if not isinstance(path, str) or path.startswith("/") or ".." in path.split("/"):
+        raise ValueError(f"a path leaves its root: {path!r}")
+    if "\0" in path:
+        raise ValueError(f"a path has a zero byte: {path!r}")
+    if row["kind"] not in MEDIA_KINDS or row["state"] not in ("ready", "failed"):
+        raise ValueError(f"media {row['id']} is {row['kind']!r}, {row['state']!r}")
+    sizes = (row["width"], row["height"], row["duration_seconds"])
+    if not all(isinstance(size, int | float | None) for size in sizes):
+        raise ValueError(f"media {row['id']} has the sizes {sizes}")
     info = None
     if row["width"] is not None:
         info = MediaInfo(row["width"], row["height"], row["duration_seconds"])
@@ -147,6 +154,16 @@ def kill_rows(db: Connection, segment_id: int, runs: Sequence[tuple[int, int]]) 
         db.execute(sa.insert(schema.dead_ranges), rows)
 
 
+def row_range(row: RowMapping) -> RowRange:
+    """A live range as our own type. Raises ValueError for values that cannot be."""
+    found = RowRange(**row)
+    if {type(found.first_row), type(found.row_count)} != {int}:
+        raise ValueError(f"a range of rows is {found.first_row!r}, {found.row_count!r}")
+    if found.first_row < 0 or found.row_count < 1 or found.kind not in UNIT_KINDS:
+        raise ValueError(f"a range of rows is {found}")
+    return found
+
+
 def ranges_in(db: Connection, segment_ids: Sequence[int]) -> Iterator[list[RowRange]]:
     """Live row ranges of some segments, in pieces; those given may be changed meanwhile."""
     table = schema.ranges
@@ -160,7 +177,7 @@ def ranges_in(db: Connection, segment_ids: Sequence[int]) -> Iterator[list[RowRa
                 .order_by(table.c.media_id, table.c.kind)
                 .limit(RANGES_AT_ONCE)
             )
-            part = [RowRange(**row) for row in db.execute(query).mappings()]
+            part = [row_range(row) for row in db.execute(query).mappings()]
             if not part:
                 break
             after = (part[-1].media_id, part[-1].kind)

@@ -27,12 +27,19 @@ from clipsearch.store.catalog import Catalog
 from clipsearch.store.database import CATALOG_FILES, create_database, open_database
 from clipsearch.store.holder import LOCK_FILE, NOTE_FILE, locked
 from clipsearch.store.lookup import LOOKUP_TYPE, Curve, Lookup, scored_units
-from clipsearch.store.manifest import FORMAT_VERSION, MANIFEST_FILE, Manifest, load_manifest
-from clipsearch.store.quantiser import Quantiser, parse_facts
+from clipsearch.store.manifest import (
+    FORMAT_VERSION,
+    MANIFEST_FILE,
+    SEGMENTS,
+    Manifest,
+    holds_segments,
+    load_manifest,
+)
+from clipsearch.store.quantiser import Quantiser, QuantiserFacts
 from clipsearch.store.segment import Segment
 from clipsearch.store.snapshot import Snapshot, View
 from clipsearch.store.statements import SegmentEntry
-from clipsearch.store.writer import SEGMENTS, TEMPORARY, Writer
+from clipsearch.store.writer import TEMPORARY, Writer
 from clipsearch.types import UNIT_KINDS, ScoredUnit, UnitKind, Vectors, check_unit_rows
 
 SNAPSHOT_TRIES = 5  # a merge may delete a segment between reading the catalog and opening it
@@ -192,6 +199,8 @@ class Store:
             return Curve.of(np.empty(0, LOOKUP_TYPE), np.empty(0, np.float32))
         [part] = parts
         segment = segments[part.segment_id]
+        if part.first_row + part.row_count > segment.row_count:
+            raise IndexDamagedError(f"the catalog {self.catalog.path} has a wrong value: {part}")
         vectors = segment.vectors(part.first_row, part.row_count).astype(np.float32)
         return Curve.of(segment.rows(part.first_row, part.row_count), vectors @ query[0])
 
@@ -239,9 +248,12 @@ class Store:
             return Snapshot(state.generation, views, quantisers, self.manifest.dim, manifest.tuning)
         raise AssertionError("the loop returns or raises")
 
-    def _open_quantisers(self, text: str, trained: dict[str, Quantiser]) -> list[Quantiser]:
+    def _open_quantisers(
+        self, facts: Sequence[QuantiserFacts], trained: dict[str, Quantiser]
+    ) -> list[Quantiser]:
         return [
-            trained.get(facts.name) or Quantiser(self.folder, facts) for facts in parse_facts(text)
+            trained.get(item.name) or Quantiser(self.folder, item, self.manifest.dim)
+            for item in facts
         ]
 
     def _open_segment(self, entry: SegmentEntry, quantisers: Sequence[Quantiser]) -> Segment:
@@ -255,5 +267,7 @@ def _check_usable(folder: Path) -> None:
         raise UsageError(f"{folder} is a file: an index is a folder, name another with --index")
     if (folder / MANIFEST_FILE).exists():
         raise IndexExistsError(f"{folder} is an index already: open it, or choose another")
+    if holds_segments(folder):
+        load_manifest(folder)  # says that it is missing
     if folder.exists() and any(entry.name not in OUR_FILES for entry in folder.iterdir()):
         raise UsageError(f"{folder} is not empty and not an index: choose another folder")

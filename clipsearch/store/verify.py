@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +12,12 @@ from clipsearch.errors import IndexDamagedError
 from clipsearch.store.catalog import Catalog
 from clipsearch.store.lists import LISTS
 from clipsearch.store.lookup import NO_MEDIA
-from clipsearch.store.manifest import Manifest
+from clipsearch.store.manifest import SEGMENTS, Manifest
 from clipsearch.store.merge import live_mask
 from clipsearch.store.quantiser import QUANTISERS, SUFFIX, Quantiser
 from clipsearch.store.segment import LOOKUP, ROWS, VECTORS, Rows, Segment, file_facts
 from clipsearch.store.statements import SegmentEntry
-from clipsearch.store.writer import SEGMENTS, TEMPORARY, Loss, Writer
+from clipsearch.store.writer import TEMPORARY, Loss, Writer
 from clipsearch.types import UNIT_KINDS, UNIT_NORM_TOLERANCE
 
 BLOCK_ROWS = 32_768
@@ -45,11 +45,11 @@ def verify(
         on_step(f"quantiser {facts.name}")
         path = folder / QUANTISERS / (facts.name + SUFFIX)
         try:
-            _ = Quantiser(folder, facts).index
+            _ = Quantiser(folder, facts, manifest.dim).index
         except FileNotFoundError:
             yield Problem(path, "is missing", quantiser=facts.name)
         except IndexDamagedError as error:
-            yield Problem(path, _without(path, error), quantiser=facts.name)
+            yield replace(_problem(error, path, None), quantiser=facts.name)
     seen: list[Rows] = []
     for entry in catalog.segments():
         on_step(f"segment {entry.name}")
@@ -100,7 +100,7 @@ def _segment_problems(
         yield Problem(Path(error.filename), "is missing", entry.id)
         return
     except IndexDamagedError as error:
-        yield problem("", str(error))
+        yield _problem(error, place, entry.id)
         return
     damaged = False
     for name, facts in segment.facts["files"].items():
@@ -117,7 +117,7 @@ def _segment_problems(
         if segment.lists is not None:
             yield from (problem(LISTS, what) for what in _list_problems(segment))
     except IndexDamagedError as error:
-        yield problem("", str(error))
+        yield _problem(error, place, entry.id)
         return
     yield from (problem(LOOKUP, what) for what in _range_problems(segment, entry, catalog))
 
@@ -185,6 +185,8 @@ def _range_problems(segment: Segment, entry: SegmentEntry, catalog: Catalog) -> 
         yield "has live rows that the catalog gives to no file"
 
 
-def _without(path: Path, error: Exception) -> str:
-    """The message, without the path that it starts with."""
-    return str(error).removeprefix(str(path)).strip()
+def _problem(error: IndexDamagedError, place: Path, segment_id: int | None) -> Problem:
+    """The error, with its file apart from what is wrong with it."""
+    path = error.file or place
+    what = str(error).removeprefix(str(path)).removesuffix(": run `clipsearch repair`")
+    return Problem(path, what.strip(), segment_id)

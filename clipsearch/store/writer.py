@@ -16,14 +16,13 @@ from clipsearch.errors import IndexDamagedError, UsageError
 from clipsearch.store.arrays import PageBudget
 from clipsearch.store.catalog import Catalog
 from clipsearch.store.lookup import NO_MEDIA, Lookup, lookup_rows
-from clipsearch.store.manifest import Manifest, sync_folder
+from clipsearch.store.manifest import SEGMENTS, Manifest, sync_folder
 from clipsearch.store.merge import Merge, MergePart, live_mask, live_rows, runs_of
 from clipsearch.store.quantiser import (
     QUANTISERS,
     Quantiser,
     QuantiserFacts,
     dump_facts,
-    parse_facts,
     train,
 )
 from clipsearch.store.recipes import (
@@ -41,7 +40,6 @@ from clipsearch.store.segment import Piece, Segment, write_segment
 from clipsearch.store.statements import NewMedia, NewSegment, SegmentEntry
 from clipsearch.types import UNIT_KINDS, EncodedMedia, FoundFile, UnitKind
 
-SEGMENTS = "segments"
 DAMAGED = "damaged"  # what a repair gave up, for people to look into
 TEMPORARY = ".tmp"
 
@@ -88,17 +86,29 @@ class Writer:
             except FileNotFoundError as error:
                 reason = f"{error.filename} is missing"
                 self.losses.append(self.rebuild(entry, reason, accept_loss=accept_loss))
-        known = {entry.name for entry in self.catalog.segments()}
-        for folder in (self._folder / SEGMENTS).iterdir():
-            if folder.name not in known:
-                _remove(folder)
+        self._clear_segments()
         used = {self.open(entry).facts.get("quantiser") for entry in self.catalog.segments()}
         trained = self.quantisers()
         kept = [facts for facts in trained if facts.name in used or facts is trained[-1]]
         self._keep_quantisers(kept)
         for file in (self._folder / QUANTISERS).glob("*"):
             if file.stem not in {facts.name for facts in kept}:
-                file.unlink()
+                _remove(file)
+
+    def _clear_segments(self) -> None:
+        """Delete what was never published and what was replaced; put anything else aside: the
+        catalog may be older than the segments, put back from a copy.
+        """
+        known = {entry.name for entry in self.catalog.segments()}
+        retired = self.catalog.retired()
+        for folder in (self._folder / SEGMENTS).iterdir():
+            if folder.suffix == TEMPORARY or folder.name in retired:
+                _remove(folder)
+            elif folder.name not in known:
+                (self._folder / DAMAGED).mkdir(exist_ok=True)
+                folder.rename(self._folder / DAMAGED / folder.name)
+        if retired:
+            self.catalog.set_setting("retired", "[]")
 
     def publish(self, media: Sequence[EncodedMedia]) -> None:
         """Make files searchable: one new segment, one catalog transaction.
@@ -280,11 +290,11 @@ class Writer:
 
     def quantisers(self) -> tuple[QuantiserFacts, ...]:
         """Those that the catalog knows; the last one is for new segments."""
-        return parse_facts(self.catalog.setting("quantisers", ""))
+        return self.catalog.quantisers()
 
     def _quantiser(self, facts: QuantiserFacts) -> Quantiser:
         if facts.name not in self._opened:
-            self._opened[facts.name] = Quantiser(self._folder, facts)
+            self._opened[facts.name] = Quantiser(self._folder, facts, self._manifest.dim)
         return self._opened[facts.name]
 
     def _current(self) -> Quantiser | None:
@@ -306,8 +316,9 @@ class Writer:
 
     def _is_there(self, facts: QuantiserFacts) -> bool:
         try:
-            return Quantiser(self._folder, facts).path.stat().st_size == facts.bytes
-        except FileNotFoundError:
+            quantiser = Quantiser(self._folder, facts, self._manifest.dim)
+            return quantiser.path.stat().st_size == facts.bytes
+        except (FileNotFoundError, IndexDamagedError):
             return False
 
     def _keep_quantisers(self, kept: Sequence[QuantiserFacts]) -> None:
