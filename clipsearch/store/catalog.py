@@ -181,7 +181,18 @@ class Catalog:
         with self._reading() as db:
             yield from statements.ranges_in(db, [segment_id])
 
-    def integrity_problems(self) -> list[str]:
+    def problems(self) -> list[str]:
+        """What is wrong with the database or with values in it."""
+        found = self._integrity_problems()
+        try:
+            self.next_media_id()
+            for _ in self.all_media():
+                pass
+        except IndexDamagedError as error:
+            found.append(str(error).removeprefix(f"the catalog {self.path} "))
+        return found
+
+    def _integrity_problems(self) -> list[str]:
         """What the database itself finds wrong with its files; [] if it has no such check."""
         if self._engine.dialect.name != "sqlite":
             return []
@@ -398,7 +409,8 @@ class Catalog:
 
     def _locate(self, path: str, path_from_index: str | None) -> Path:
         """A root as recorded, or beside the index when both were moved together."""
-        if not isinstance(path, str) or not isinstance(path_from_index, str | None):
+        texts = isinstance(path, str) and isinstance(path_from_index, str | None)
+        if not texts or not Path(path).is_absolute():
             raise ValueError(f"a root is {path!r}, {path_from_index!r}")
         recorded = Path(path)
         if path_from_index is not None and not recorded.exists():

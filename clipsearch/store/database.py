@@ -109,12 +109,16 @@ def _migrate(db: Connection) -> None:
     # Alembic takes a sixth of a second to import and is needed once per index and release.
     from alembic import command
     from alembic.config import Config
+    from alembic.util.exc import CommandError
 
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = db
-    command.upgrade(config, "head")
+    try:
+        command.upgrade(config, "head")
+    except CommandError as error:
+        raise IndexDamagedError(f"the catalog cannot be migrated: {error}") from error
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from clipsearch.errors import IndexDamagedError, IndexMissingError, UsageError
+from clipsearch.store.arrays import read_file
 from clipsearch.store.recipes import AUTO, check_recipe
 
 FORMAT_VERSION = 2
@@ -81,8 +82,10 @@ def load_manifest(folder: Path) -> Manifest:
     if folder.is_file():
         raise UsageError(f"{folder} is a file: an index is a folder, name another with --index")
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
+        if not folder.is_dir():
+            raise FileNotFoundError
+        values = json.loads(read_file(path))
+    except FileNotFoundError:
         if holds_segments(folder):
             raise IndexDamagedError(
                 f"{path} is missing, though the folder holds an index: put it back from a copy",
@@ -92,7 +95,7 @@ def load_manifest(folder: Path) -> Manifest:
             f"no index at {folder}: build one with `clipsearch index FOLDER`, "
             "or name one with --index"
         ) from None
-    except (IsADirectoryError, ValueError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise IndexDamagedError(f"{path} cannot be read: {error}", path) from error
     return _parse(path, values)
 

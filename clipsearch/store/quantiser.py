@@ -25,7 +25,7 @@ from clipsearch.errors import IndexDamagedError
 from clipsearch.store.arrays import open_file
 from clipsearch.store.exact import load_faiss, threads_for
 from clipsearch.store.manifest import sync_folder
-from clipsearch.store.recipes import IndexRecipe, ann_description, get_recipe
+from clipsearch.store.recipes import RECIPES, IndexRecipe, ann_description, get_recipe
 from clipsearch.types import Vectors
 
 QUANTISERS = "quantisers"
@@ -60,12 +60,13 @@ def parse_facts(text: str) -> tuple[QuantiserFacts, ...]:
     """What `dump_facts` gave. Raises ValueError or TypeError for values that cannot be."""
     facts = tuple(QuantiserFacts(**item) for item in json.loads(text or "[]"))
     for item in facts:
-        numbers = (item.lists, item.rows, item.bytes)
+        numbers = (item.lists, item.rows, item.bytes + 1)
         if any(type(number) is not int or number < 1 for number in numbers):
             raise ValueError(f"quantiser {item.name!r} has {numbers}")
         if not isinstance(item.name, str) or not NAME.fullmatch(item.name):
             raise ValueError(f"a quantiser's name is {item.name!r}, not 32 hex digits")
-        get_recipe(item.recipe)
+        if item.recipe not in RECIPES:
+            raise ValueError(f"a quantiser's recipe is {item.recipe!r}")
     return facts
 
 

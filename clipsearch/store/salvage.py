@@ -89,6 +89,22 @@ def salvage(folder: Path, entry: SegmentEntry, dim: int) -> Remains:
     return Remains(vectors, lookup, extras, good)
 
 
+def stored_ids(folder: Path) -> NDArray[np.int64]:
+    """The ids of the good rows in the folder of a segment that the catalog does not know."""
+    try:
+        size = (folder / layout.LOOKUP).stat().st_size
+    except OSError:
+        return np.empty(0, np.int64)
+    # The header is padded to a multiple of 64 bytes, so it is as long for any number of rows.
+    rows = (size - len(header_bytes(LOOKUP_TYPE, (1,)))) // LOOKUP_TYPE.itemsize
+    if rows < 1:
+        return np.empty(0, np.int64)
+    lookup = _array(folder / layout.LOOKUP, LOOKUP_TYPE, (rows,))
+    numbers, salt = np.arange(len(lookup)), salt_of(folder.name, layout.LOOKUP)
+    ids: NDArray[np.int64] = lookup["id"][lookup_checks(lookup, numbers, salt) == lookup["check"]]
+    return ids
+
+
 def _salvage_rows(folder: Path, entry: SegmentEntry, dim: int) -> tuple[Lookup, bytes]:
     """The lookup rows and columns as they are, or from rows.parquet where those are damaged."""
     lookup = np.zeros(entry.row_count, LOOKUP_TYPE)

@@ -47,7 +47,7 @@ from clipsearch.store.lookup import (
     lookup_checks,
 )
 from clipsearch.store.manifest import sync_folder
-from clipsearch.store.quantiser import Quantiser
+from clipsearch.store.quantiser import NAME, Quantiser
 from clipsearch.types import UNIT_KINDS, UnitKind, Vectors
 
 VECTORS, CHECKS, LOOKUP, EXTRAS, ROWS, SUMS, FACTS = (
@@ -388,8 +388,8 @@ def _check_facts(facts: dict[str, Any], digest: str) -> None:
         quantiser = facts["quantiser"]
         if quantiser is not None:
             needed, others = needed | others, set()
-            if not isinstance(quantiser, str):
-                raise TypeError(f"quantiser {quantiser!r}")
+            if not NAME.fullmatch(quantiser):
+                raise ValueError(f"quantiser {quantiser!r}")
     if needed - names or names - needed - others:
         raise ValueError(f"files {', '.join(names)}")
 

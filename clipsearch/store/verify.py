@@ -17,7 +17,7 @@ from clipsearch.store.merge import live_mask
 from clipsearch.store.quantiser import QUANTISERS, SUFFIX, Quantiser
 from clipsearch.store.segment import LOOKUP, ROWS, VECTORS, Rows, Segment, file_facts
 from clipsearch.store.statements import SegmentEntry
-from clipsearch.store.writer import TEMPORARY, Loss, Writer
+from clipsearch.store.writer import Loss, Writer
 from clipsearch.types import UNIT_KINDS, UNIT_NORM_TOLERANCE
 
 BLOCK_ROWS = 32_768
@@ -38,7 +38,7 @@ def verify(
     folder: Path, manifest: Manifest, catalog: Catalog, on_step: OnStep = lambda _: None
 ) -> Iterator[Problem]:
     """Everything that is wrong with an index whose manifest and catalog can be opened."""
-    for reason in catalog.integrity_problems():
+    for reason in catalog.problems():
         yield Problem(catalog.path, reason)
     writer = Writer(folder, manifest, catalog)
     for facts in writer.quantisers():
@@ -54,18 +54,13 @@ def verify(
     for entry in catalog.segments():
         on_step(f"segment {entry.name}")
         yield from _segment_problems(folder, manifest, catalog, entry, seen)
+    for lost in _lost_segments(writer):
+        yield Problem(catalog.path, f"has lost the segment {lost}")
     ids = np.concatenate(seen) if seen else np.empty(0, np.int64)
     if len(np.unique(ids)) < len(ids):
         yield Problem(catalog.path, "gives several rows the same id")
     if len(ids) and ids.max() >= catalog.next_unit_id():
         yield Problem(catalog.path, "would give an id out again: next_unit_id is too small")
-
-
-def leftovers(folder: Path, catalog: Catalog) -> list[Path]:
-    """What an interrupted writer left; the next writer removes it."""
-    known = {entry.name for entry in catalog.segments()}
-    found = (folder / SEGMENTS).iterdir() if (folder / SEGMENTS).is_dir() else ()
-    return sorted(path for path in found if path.name not in known or path.suffix == TEMPORARY)
 
 
 def repair(writer: Writer, problems: list[Problem], folder: Path) -> list[Loss]:
@@ -84,6 +79,13 @@ def repair(writer: Writer, problems: list[Problem], folder: Path) -> list[Loss]:
             losses.append(writer.rebuild(entry, reason, accept_loss=True))
     writer.sweep(accept_loss=True)
     return losses + writer.losses
+
+
+def _lost_segments(writer: Writer) -> list[Path]:
+    try:
+        return list(writer.forgotten(writer.catalog.retired()))
+    except (IndexDamagedError, FileNotFoundError):
+        return []  # a segment that cannot be opened was named already
 
 
 def _segment_problems(

@@ -35,7 +35,7 @@ from clipsearch.store.recipes import (
     get_recipe,
     training_rows,
 )
-from clipsearch.store.salvage import salvage
+from clipsearch.store.salvage import salvage, stored_ids
 from clipsearch.store.segment import Piece, Segment, write_segment
 from clipsearch.store.statements import NewMedia, NewSegment, SegmentEntry
 from clipsearch.types import UNIT_KINDS, EncodedMedia, FoundFile, UnitKind
@@ -96,19 +96,41 @@ class Writer:
                 _remove(file)
 
     def _clear_segments(self) -> None:
-        """Delete what was never published and what was replaced; put anything else aside: the
-        catalog may be older than the segments, put back from a copy.
+        """Delete folders of segments that were never published or were replaced.
+
+        Raises IndexDamagedError for one that was published and that the catalog has lost.
         """
-        known = {entry.name for entry in self.catalog.segments()}
         retired = self.catalog.retired()
+        for folder in self.forgotten(retired):
+            raise IndexDamagedError(
+                f"the catalog {self.catalog.path} has lost the segment {folder}: put the catalog "
+                "back from a copy, or move that folder away to go on without its vectors",
+                self.catalog.path,
+            )
+        known = {entry.name for entry in self.catalog.segments()}
         for folder in (self._folder / SEGMENTS).iterdir():
-            if folder.suffix == TEMPORARY or folder.name in retired:
+            if folder.name not in known:
                 _remove(folder)
-            elif folder.name not in known:
-                (self._folder / DAMAGED).mkdir(exist_ok=True)
-                folder.rename(self._folder / DAMAGED / folder.name)
         if retired:
             self.catalog.set_setting("retired", "[]")
+
+    def forgotten(self, retired: Collection[str]) -> Iterator[Path]:
+        """Folders of segments that hold published rows but are not in the catalog.
+
+        What an interrupted publication left has ids that were not given yet, what an interrupted
+        merge left has rows of segments that are still there.
+        """
+        entries = self.catalog.segments()
+        known = {*retired, *(entry.name for entry in entries)}
+        for folder in sorted((self._folder / SEGMENTS).glob("*")):
+            if folder.name in known or folder.suffix == TEMPORARY:
+                continue
+            ids = stored_ids(folder)
+            missing = ids[ids < self.catalog.next_unit_id()]
+            for entry in entries:
+                missing = missing[self.open(entry).find(missing) < 0]
+            if len(missing):
+                yield folder
 
     def publish(self, media: Sequence[EncodedMedia]) -> None:
         """Make files searchable: one new segment, one catalog transaction.
