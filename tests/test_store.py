@@ -17,6 +17,7 @@ from clipsearch.errors import (
     IndexMissingError,
     UsageError,
 )
+from clipsearch.store import grouping
 from clipsearch.store import snapshot as snapshot_module
 from clipsearch.store import writer as writer_module
 from clipsearch.store.store import Store
@@ -147,7 +148,7 @@ def test_merging_keeps_every_live_row_and_drops_dead_ones(store: Store) -> None:
             batches.append(many(3, seed))
             writer.publish(batches[-1])
             writer.maintain()
-    assert len(store.catalog.segments()) < 2 * writer_module.MERGE_FACTOR
+    assert len(store.catalog.segments()) < 2 * grouping.MERGE_FACTOR
     media = list(chain(*batches))
     gone = {media[3].file, media[4].file, media[49].file}
     left = [m for m in media if m.file not in gone]

@@ -7,8 +7,8 @@ import pytest
 
 import clipsearch
 from benchmarks.vectors import ClusteredVectors
+from clipsearch.store import grouping, recipes, upkeep
 from clipsearch.store import recall as recall_module
-from clipsearch.store import recipes, upkeep
 from clipsearch.store import snapshot as snapshot_module
 from clipsearch.store import writer as writer_module
 from clipsearch.store.recipes import RECIPES, SCANNED_ROWS, choose_recipe
@@ -122,7 +122,7 @@ def test_a_compact_index_is_left_as_it_is(index, stored):
 
 @pytest.mark.usefixtures("small")
 def test_large_indexes_have_several_segments_that_answer_as_one(index, stored, monkeypatch):
-    monkeypatch.setattr(writer_module, "LARGEST_SEGMENT_ROWS", 2000)
+    monkeypatch.setattr(grouping, "LARGEST_SEGMENT_ROWS", 2000)
     for first in range(0, ROWS, 1000):
         index.add_vectors(stored[first : first + 1000], table(1000, first))
     after = index.compact(recipe="ivfpq")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clipsearch.store import verify as verification
+from clipsearch.store.grouping import Plan
 from clipsearch.store.recall import (
     QuerySet,
     RecallBench,
@@ -19,7 +20,7 @@ from clipsearch.store.recall import (
 from clipsearch.store.recipes import check_recipe
 from clipsearch.store.store import Store
 from clipsearch.store.verify import Problem
-from clipsearch.store.writer import Loss, Plan, Writer
+from clipsearch.store.writer import Loss, Writer
 from clipsearch.types import UNIT_KINDS, IndexStatus
 
 OnStep = Callable[[str], None]

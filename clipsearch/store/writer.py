@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 import uuid
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -15,7 +14,9 @@ from numpy.typing import NDArray
 from clipsearch.errors import IndexDamagedError, UsageError
 from clipsearch.store.arrays import PageBudget
 from clipsearch.store.catalog import Catalog
-from clipsearch.store.lookup import NO_MEDIA, Lookup, lookup_rows
+from clipsearch.store.grouping import Plan, due_merges, groups
+from clipsearch.store.layout import layout_of, pieces_of
+from clipsearch.store.lookup import NO_MEDIA, Lookup
 from clipsearch.store.manifest import SEGMENTS, Manifest, sync_folder
 from clipsearch.store.merge import Merge, MergePart, live_mask, live_rows, runs_of
 from clipsearch.store.quantiser import (
@@ -38,16 +39,11 @@ from clipsearch.store.recipes import (
 from clipsearch.store.salvage import salvage, stored_ids
 from clipsearch.store.segment import Piece, Segment, write_segment
 from clipsearch.store.statements import NewMedia, NewSegment, SegmentEntry
-from clipsearch.types import UNIT_KINDS, EncodedMedia, FoundFile, UnitKind
+from clipsearch.types import UNIT_KINDS, EncodedMedia, FoundFile
 
 DAMAGED = "damaged"  # what a repair gave up, for people to look into
 TEMPORARY = ".tmp"
 
-# Log-structured merging: eight segments of one size class become one of the next, so a store of n
-# rows has O(log n) segments and each row is copied O(log n) times.
-MERGE_FACTOR = 8
-SMALLEST_CLASS_ROWS = 512
-LARGEST_SEGMENT_ROWS = 5_000_000  # making the lists of one takes 0.2 KB of memory a row
 DEAD_SHARE = 0.5  # a segment with more dead rows is written anew
 
 
@@ -141,8 +137,8 @@ class Writer:
         if not rows:
             return
         ids, first_unit_id = self.catalog.ids_for([item.file for item in media])
-        segment = self._write(_pieces(media, ids, first_unit_id), rows)
-        ranges = _layout(media)
+        segment = self._write(pieces_of(media, ids, first_unit_id), rows)
+        ranges = layout_of(media)
         entries = [
             NewMedia(id_, item.file, item.content_hash, item.info, None, own)
             for id_, item, own in zip(ids, media, ranges, strict=True)
@@ -215,7 +211,7 @@ class Writer:
         for entry in self.catalog.segments():
             if entry.dead_rows > entry.row_count * DEAD_SHARE or self._lacks_lists(entry):
                 self._merge([entry], self._current())
-        for group in _due_merges(self.catalog.segments()):
+        for group in due_merges(self.catalog.segments()):
             self._merge(group, self._current())
 
     def plan(self, memory: int) -> Plan:
@@ -254,7 +250,7 @@ class Writer:
                 new = self._quantiser(facts)
             else:
                 new = self._quantiser(old[-1])
-        for group in _groups(self.catalog.segments()):
+        for group in groups(self.catalog.segments()):
             if not self._is_compact(group, new):
                 rows = sum(entry.live_rows for entry in group)
                 on_step(f"writing {rows} vectors")
@@ -414,71 +410,9 @@ class Writer:
             _remove(self._folder / SEGMENTS / entry.name)
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What compaction would do: the recipe for the live rows, and whether a quantiser is due."""
-
-    recipe: IndexRecipe
-    rows: int
-    current: QuantiserFacts | None
-    retrain: bool
-
-
-def _groups(entries: Sequence[SegmentEntry]) -> Iterator[list[SegmentEntry]]:
-    """What compaction makes one segment of: neighbours, of up to LARGEST_SEGMENT_ROWS."""
-    group: list[SegmentEntry] = []
-    rows = 0
-    for entry in entries:
-        if group and rows + entry.live_rows > LARGEST_SEGMENT_ROWS:
-            yield group
-            group, rows = [], 0
-        group.append(entry)
-        rows += entry.live_rows
-    if group:
-        yield group
-
-
-def _due_merges(entries: Sequence[SegmentEntry]) -> Iterator[list[SegmentEntry]]:
-    classes: dict[int, list[SegmentEntry]] = {}
-    for entry in entries:
-        size = max(1.0, entry.live_rows / SMALLEST_CLASS_ROWS)
-        classes.setdefault(int(math.log(size, MERGE_FACTOR)), []).append(entry)
-    for group in classes.values():
-        rows = sum(entry.live_rows for entry in group)
-        if len(group) >= MERGE_FACTOR and rows <= LARGEST_SEGMENT_ROWS:
-            yield group
-
-
 def _remove(path: Path) -> None:
     """Delete a folder, or what lies in the place of one; links are not followed."""
     if path.is_symlink() or not path.is_dir():
         path.unlink(missing_ok=True)
     else:
         shutil.rmtree(path)
-
-
-def _layout(media: Sequence[EncodedMedia]) -> list[dict[UnitKind, tuple[int, int]]]:
-    """Where each file's rows of each kind lie: sorted by kind, then by file."""
-    layout: list[dict[UnitKind, tuple[int, int]]] = [{} for _ in media]
-    cursor = 0
-    for kind in UNIT_KINDS:
-        for own, item in zip(layout, media, strict=True):
-            count = sum(unit.kind == kind for unit in item.batch.units)
-            if count:
-                own[kind] = (cursor, count)
-                cursor += count
-    return layout
-
-
-def _pieces(media: Sequence[EncodedMedia], ids: Sequence[int], unit_id: int) -> Iterator[Piece]:
-    for kind in UNIT_KINDS:
-        vectors, owners, units = [], [], []
-        for media_id, item in zip(ids, media, strict=True):
-            mine = [i for i, unit in enumerate(item.batch.units) if unit.kind == kind]
-            vectors.append(item.batch.vectors[mine])
-            owners += [media_id] * len(mine)
-            units += [item.batch.units[i] for i in mine]
-        if units:
-            rows = lookup_rows(unit_id, owners, units)
-            unit_id += len(units)
-            yield Piece(kind, np.concatenate(vectors).astype(np.float16), rows)
