@@ -9,6 +9,8 @@ import os
 import stat
 import threading
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -80,9 +82,18 @@ def open_file(path: Path) -> int:
     return descriptor
 
 
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Have errors of reading an open file say which."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, os.strerror(error.errno or 0), str(path)) from error
+
+
 def read_file(path: Path) -> bytes:
     """The content of an ordinary file of an index. Raises as `open_file`."""
-    with open(open_file(path), "rb") as file:
+    with open(open_file(path), "rb") as file, naming(path):
         return file.read()
 
 
@@ -105,7 +116,9 @@ class ArrayFile:
         self._descriptor = open_file(path)
         # Searches in other threads may still use the file when its segment is let go.
         weakref.finalize(self, os.close, self._descriptor)
-        if os.pread(self._descriptor, len(header), 0) != header:
+        with naming(path):
+            found = os.pread(self._descriptor, len(header), 0)
+        if found != header:
             raise IndexDamagedError(f"{path} does not hold {self._dtype} {shape}", path)
         if os.fstat(self._descriptor).st_size != self._size:
             raise IndexDamagedError(f"{path} does not have {self._size} bytes", path)
@@ -134,7 +147,8 @@ class ArrayFile:
         view = buffer.data[: count * self._row_bytes]
         position = self._offset + first * self._row_bytes
         while view:
-            got = os.preadv(self._descriptor, [view], position)
+            with naming(self.path):
+                got = os.preadv(self._descriptor, [view], position)
             if got == 0:
                 raise IndexDamagedError(f"{self.path} ends early", self.path)
             view, position = view[got:], position + got

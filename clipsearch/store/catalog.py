@@ -20,13 +20,13 @@ from sqlalchemy.engine import Connection, Engine, RowMapping
 
 from clipsearch.errors import ClipsearchError, IndexDamagedError
 from clipsearch.store import schema, statements
-from clipsearch.store.database import SQLITE_FILE, translated_errors
+from clipsearch.store.database import IMMEDIATE, SQLITE_FILE, translated_errors
 from clipsearch.store.quantiser import QuantiserFacts, parse_facts
 from clipsearch.store.statements import LOST, NewMedia, NewSegment, RowRange, SegmentEntry
 from clipsearch.types import FoundFile, StoredMedia
 
 Runs = Sequence[tuple[int, int]]  # (first row, count)
-SETTLED_NS = 50_000_000
+SETTLED_NS = 2_500_000_000  # some file systems keep times in steps of two seconds
 SEGMENT_NAME = re.compile(r"[0-9a-f]{32}")
 
 
@@ -44,6 +44,7 @@ class Catalog:
 
     def __init__(self, engine: Engine, index_folder: Path) -> None:
         self._engine = engine
+        self._writes = engine.execution_options(**{IMMEDIATE: True})
         self._folder = index_folder
         inside = index_folder / SQLITE_FILE
         self._file = inside if inside.exists() else None
@@ -72,8 +73,8 @@ class Catalog:
     def stamp(self) -> object:
         """Something that differs after every change, without asking the database; None: ask it.
 
-        For an SQLite file its size and time and those of its log. The system's clock ticks every
-        few milliseconds, so files that were changed just now may change again unnoticed.
+        For an SQLite file its size and time and those of its log. Files that were changed just
+        now may change again unnoticed, so then the database is asked.
         """
         if self._file is None:
             return None
@@ -397,7 +398,7 @@ class Catalog:
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
-        with self._checked(), translated_errors(self._engine), self._engine.begin() as db:
+        with self._checked(), translated_errors(self._engine), self._writes.begin() as db:
             statements.add_to_setting(db, "generation", 1, start=0)
             yield db
 

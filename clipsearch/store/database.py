@@ -5,8 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import sqlite3
+import tempfile
+import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -22,6 +25,7 @@ from clipsearch.store import schema
 BUSY_SECONDS = 30  # how long SQLite waits for another process's transaction
 SQLITE_FILE = "catalog.sqlite"
 CATALOG_FILES = tuple(SQLITE_FILE + end for end in ("", "-wal", "-shm", "-journal"))
+IMMEDIATE = "immediate"  # execution option of connections that will write
 LOG_BYTES = 65_536  # what SQLite needs to open its write-ahead log
 
 
@@ -47,14 +51,14 @@ def open_database(url: str | None, index_folder: Path) -> Engine:
         raise IndexDamagedError(f"{path} is missing: remove {index_folder} and index again")
     if url is not None or os.access(index_folder, os.W_OK):
         try:
-            return _opened(_engine(url, index_folder, writable=True))
+            return _opened(_engine(url, index_folder, writable=True), writable=True)
         except OSError:  # a disk so full that SQLite cannot even share its log: reading may work
             if url is not None:
                 raise
-    return _opened(_engine(url, index_folder, writable=False))
+    return _opened(_engine(url, index_folder, writable=False), writable=False)
 
 
-def _opened(engine: Engine) -> Engine:
+def _opened(engine: Engine, *, writable: bool) -> Engine:
     with _closed_on_error(engine), translated_errors(engine):
         with engine.connect() as db:
             version = db.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
@@ -64,9 +68,24 @@ def _opened(engine: Engine) -> Engine:
                     f"the catalog has schema {version}, this clipsearch knows up to "
                     f"{schema.SCHEMA_VERSION}: install a newer clipsearch"
                 )
-            with engine.begin() as db:
-                _migrate(db)
+            if not writable:
+                return _migrated_copy(engine)
+            with engine.execution_options(**{IMMEDIATE: True}).begin() as db:
+                _migrate(db)  # does nothing if another process was first
     return engine
+
+
+def _migrated_copy(engine: Engine) -> Engine:
+    """A catalog of an older schema that cannot be written to, as a temporary file."""
+    folder = Path(tempfile.mkdtemp(prefix="clipsearch-"))
+    with engine.connect() as db, closing(sqlite3.connect(folder / SQLITE_FILE)) as copy:
+        original = db.connection.driver_connection
+        assert isinstance(original, sqlite3.Connection), "only SQLite is ever read-only"
+        original.backup(copy)
+    engine.dispose()
+    migrated = _opened(_engine(None, folder, writable=True), writable=True)
+    weakref.finalize(migrated, shutil.rmtree, folder, ignore_errors=True)
+    return migrated
 
 
 def _engine(url: str | None, index_folder: Path, *, writable: bool) -> Engine:
@@ -94,7 +113,10 @@ def _engine(url: str | None, index_folder: Path, *, writable: bool) -> Engine:
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN")  # so that several SELECTs see one state
+        # Said by us, so that several SELECTs see one state. What will write says so at once: it
+        # cannot wait for another's transaction once it has read.
+        immediate = connection.get_execution_options().get(IMMEDIATE)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
 
     return engine
 

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipsearch.errors import IndexDamagedError
-from clipsearch.store.arrays import open_file
+from clipsearch.store.arrays import naming, open_file
 from clipsearch.store.exact import load_faiss, threads_for
 from clipsearch.store.manifest import sync_folder
 from clipsearch.store.recipes import RECIPES, IndexRecipe, ann_description, get_recipe
@@ -138,7 +138,8 @@ class Quantiser:
     def _read(self) -> Any:
         content = b""
         if os.fstat(self._descriptor).st_size == self.facts.bytes:
-            content = os.pread(self._descriptor, self.facts.bytes, 0)
+            with naming(self.path):
+                content = os.pread(self._descriptor, self.facts.bytes, 0)
         if hashlib.sha256(content).hexdigest() != self.facts.sha256:
             raise IndexDamagedError(
                 f"{self.path} is not the file that was written: run `clipsearch repair`", self.path

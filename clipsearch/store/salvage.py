@@ -93,7 +93,7 @@ def stored_ids(folder: Path) -> NDArray[np.int64]:
     """The ids of the good rows in the folder of a segment that the catalog does not know."""
     try:
         size = (folder / layout.LOOKUP).stat().st_size
-    except OSError:
+    except FileNotFoundError:
         return np.empty(0, np.int64)
     # The header is padded to a multiple of 64 bytes, so it is as long for any number of rows.
     rows = (size - len(header_bytes(LOOKUP_TYPE, (1,)))) // LOOKUP_TYPE.itemsize

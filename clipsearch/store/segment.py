@@ -34,6 +34,7 @@ from clipsearch.store.arrays import (
     BytesFile,
     PageBudget,
     header_bytes,
+    naming,
     open_file,
     read_file,
 )
@@ -176,7 +177,7 @@ def _write_facts(
 
 def file_facts(path: Path, *, sync: bool = False) -> dict[str, Any]:
     """Size and hash of a file as it is now; `sync` makes it durable."""
-    with open(open_file(path), "rb") as file:  # noqa: PTH123, of a descriptor
+    with open(open_file(path), "rb") as file, naming(path):  # noqa: PTH123, of a descriptor
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         if sync:
             os.fsync(file.fileno())

@@ -139,7 +139,8 @@ def _shown_recipe(wish: str, current: str) -> str:
 
 def _folder_bytes(folder: Path) -> int:
     total = 0
-    for path in folder.rglob("*"):
-        with suppress(FileNotFoundError):  # a writer may be merging segments away
-            total += path.stat().st_size if path.is_file() else 0
+    for parent, _, names in os.walk(folder):  # a writer may be merging segments away
+        for name in names:
+            with suppress(FileNotFoundError):
+                total += (Path(parent) / name).lstat().st_size
     return total

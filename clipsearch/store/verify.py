@@ -14,7 +14,7 @@ from clipsearch.store.lists import LISTS
 from clipsearch.store.lookup import NO_MEDIA
 from clipsearch.store.manifest import SEGMENTS, Manifest
 from clipsearch.store.merge import live_mask
-from clipsearch.store.quantiser import QUANTISERS, SUFFIX, Quantiser
+from clipsearch.store.quantiser import QUANTISERS, SUFFIX, Quantiser, QuantiserFacts
 from clipsearch.store.segment import LOOKUP, ROWS, VECTORS, Rows, Segment, file_facts
 from clipsearch.store.statements import SegmentEntry
 from clipsearch.store.writer import Loss, Writer
@@ -43,24 +43,47 @@ def verify(
     writer = Writer(folder, manifest, catalog)
     for facts in writer.quantisers():
         on_step(f"quantiser {facts.name}")
-        path = folder / QUANTISERS / (facts.name + SUFFIX)
-        try:
-            _ = Quantiser(folder, facts, manifest.dim).index
-        except FileNotFoundError:
-            yield Problem(path, "is missing", quantiser=facts.name)
-        except IndexDamagedError as error:
-            yield replace(_problem(error, path, None), quantiser=facts.name)
-    seen: list[Rows] = []
+        found = list(_quantiser_problems(folder, manifest, facts))
+        yield from found if facts in writer.quantisers() else ()
+    seen: dict[int, list[Rows]] = {}
     for entry in catalog.segments():
         on_step(f"segment {entry.name}")
-        yield from _segment_problems(folder, manifest, catalog, entry, seen)
+        yield from _settled(folder, manifest, catalog, entry.id, seen)
     for lost in _lost_segments(writer):
         yield Problem(catalog.path, f"has lost the segment {lost}")
-    ids = np.concatenate(seen) if seen else np.empty(0, np.int64)
+    ids = np.concatenate([np.empty(0, np.int64), *(part for own in seen.values() for part in own)])
     if len(np.unique(ids)) < len(ids):
         yield Problem(catalog.path, "gives several rows the same id")
     if len(ids) and ids.max() >= catalog.next_unit_id():
         yield Problem(catalog.path, "would give an id out again: next_unit_id is too small")
+
+
+def _quantiser_problems(
+    folder: Path, manifest: Manifest, facts: QuantiserFacts
+) -> Iterator[Problem]:
+    path = folder / QUANTISERS / (facts.name + SUFFIX)
+    try:
+        _ = Quantiser(folder, facts, manifest.dim).index
+    except FileNotFoundError:
+        yield Problem(path, "is missing", quantiser=facts.name)
+    except IndexDamagedError as error:
+        yield replace(_problem(error, path, None), quantiser=facts.name)
+
+
+def _settled(
+    folder: Path, manifest: Manifest, catalog: Catalog, segment_id: int, seen: dict[int, list[Rows]]
+) -> list[Problem]:
+    """The problems of a segment that are none of a change that came in between."""
+    while True:
+        generation = catalog.generation()
+        entries = {entry.id: entry for entry in catalog.segments()}
+        seen[segment_id] = []
+        if segment_id not in entries:  # merged away
+            return []
+        entry, ids = entries[segment_id], seen[segment_id]
+        problems = list(_segment_problems(folder, manifest, catalog, entry, ids))
+        if not problems or catalog.generation() == generation:
+            return problems
 
 
 def repair(writer: Writer, problems: list[Problem], folder: Path) -> list[Loss]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import uuid
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -200,8 +201,16 @@ class Writer:
     def maintain(self) -> None:
         """Merge small segments and those with many dead rows.
 
-        With a recipe that was chosen by hand, train its quantiser once there are rows enough.
+        With a recipe that was chosen by hand, train its quantiser once there are rows enough. A
+        disk that is too full for that is left to the next time: everything is published already.
         """
+        try:
+            self._maintain()
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+
+    def _maintain(self) -> None:
         wish = self._manifest.recipe
         if wish != AUTO and get_recipe(wish).has_ann and not self.quantisers():
             rows = sum(entry.live_rows for entry in self.catalog.segments())
