@@ -39,7 +39,10 @@ def locked(
             ) from None
         if on_wait is not None:
             on_wait(who)
-        lock.acquire(poll_interval=POLL_SECONDS)
+        try:
+            lock.acquire(poll_interval=POLL_SECONDS)
+        except RuntimeError:  # filelock's word for waiting for oneself
+            raise IndexLockedError(f"this thread writes to {folder} already") from None
     try:
         note = folder / NOTE_FILE
         _write_note(note)

@@ -74,16 +74,19 @@ def _settled(
     folder: Path, manifest: Manifest, catalog: Catalog, segment_id: int, seen: dict[int, list[Rows]]
 ) -> list[Problem]:
     """The problems of a segment that are none of a change that came in between."""
-    while True:
-        generation = catalog.generation()
-        entries = {entry.id: entry for entry in catalog.segments()}
+    entry = _entry(catalog, segment_id)
+    while entry is not None:
         seen[segment_id] = []
-        if segment_id not in entries:  # merged away
-            return []
-        entry, ids = entries[segment_id], seen[segment_id]
-        problems = list(_segment_problems(folder, manifest, catalog, entry, ids))
-        if not problems or catalog.generation() == generation:
+        problems = list(_segment_problems(folder, manifest, catalog, entry, seen[segment_id]))
+        before, entry = entry, _entry(catalog, segment_id)
+        if not problems or entry == before:  # whatever happened to other segments
             return problems
+    seen[segment_id] = []  # merged away
+    return []
+
+
+def _entry(catalog: Catalog, segment_id: int) -> SegmentEntry | None:
+    return next((entry for entry in catalog.segments() if entry.id == segment_id), None)
 
 
 def repair(writer: Writer, problems: list[Problem], folder: Path) -> list[Loss]:
@@ -106,7 +109,7 @@ def repair(writer: Writer, problems: list[Problem], folder: Path) -> list[Loss]:
 
 def _lost_segments(writer: Writer) -> list[Path]:
     try:
-        return list(writer.forgotten(writer.catalog.retired()))
+        return list(writer.forgotten())
     except (IndexDamagedError, FileNotFoundError):
         return []  # a segment that cannot be opened was named already
 

@@ -97,8 +97,7 @@ class Writer:
 
         Raises IndexDamagedError for one that was published and that the catalog has lost.
         """
-        retired = self.catalog.retired()
-        for folder in self.forgotten(retired):
+        for folder in self.forgotten():
             raise IndexDamagedError(
                 f"the catalog {self.catalog.path} has lost the segment {folder}: put the catalog "
                 "back from a copy, or move that folder away to go on without its vectors",
@@ -108,22 +107,25 @@ class Writer:
         for folder in (self._folder / SEGMENTS).iterdir():
             if folder.name not in known:
                 _remove(folder)
-        if retired:
+        if self.catalog.retired():
             self.catalog.set_setting("retired", "[]")
 
-    def forgotten(self, retired: Collection[str]) -> Iterator[Path]:
+    def forgotten(self) -> Iterator[Path]:
         """Folders of segments that hold published rows but are not in the catalog.
 
         What an interrupted publication left has ids that were not given yet, what an interrupted
         merge left has rows of segments that are still there.
         """
+        # In this order nothing looks forgotten that another process publishes or merges meanwhile.
+        folders = sorted((self._folder / SEGMENTS).glob("*"))
+        next_id = self.catalog.next_unit_id()
         entries = self.catalog.segments()
-        known = {*retired, *(entry.name for entry in entries)}
-        for folder in sorted((self._folder / SEGMENTS).glob("*")):
+        known = {*self.catalog.retired(), *(entry.name for entry in entries)}
+        for folder in folders:
             if folder.name in known or folder.suffix == TEMPORARY:
                 continue
             ids = stored_ids(folder)
-            missing = ids[ids < self.catalog.next_unit_id()]
+            missing = ids[ids < next_id]
             for entry in entries:
                 missing = missing[self.open(entry).find(missing) < 0]
             if len(missing):
@@ -207,7 +209,7 @@ class Writer:
         try:
             self._maintain()
         except OSError as error:
-            if error.errno != errno.ENOSPC:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
 
     def _maintain(self) -> None:
