@@ -375,6 +375,8 @@ def test_a_creation_that_was_cut_off_is_started_again(built, empty):
     manifest = (folder / "manifest.json").read_bytes()
     (folder / "manifest.json.tmp").write_bytes(manifest[: len(manifest) // 2])
     (folder / "manifest.json").unlink()
+    for published in (folder / "segments").iterdir():
+        shutil.rmtree(published)
     write_photo(empty / "m" / "red.jpg", RED)
     assert run("query", "red").code == 3
     run("index", "m", "--model", "fake").ok()

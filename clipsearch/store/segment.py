@@ -283,8 +283,6 @@ class Segment:
             if zlib.crc32(content) != crc:
                 raise self._damaged(EXTRAS, f"at byte {at}")
             found.append(content)
-        if found and self.version > 1:
-            self._extras.spend(len(found))
         return found
 
     def _read_checked(self, buffer: NDArray[np.uint8], first: int, count: int) -> None:
@@ -330,9 +328,14 @@ def _places_in_order(
     every place that was looked at.
 
     By halving, for all at once: np.searchsorted would first copy every id from the mapped file.
+    As ids are whole numbers that ascend, the first and the last leave little room: none at all
+    where no id is left out.
     """
-    low, high = np.zeros(len(ids), np.int64), np.full(len(ids), len(stored) - 1)
-    looked_at = [low, high]
+    end = len(stored) - 1
+    first, last = stored[[0, end] if order is None else order[[0, end]]].tolist()
+    high = np.clip(ids - first, 0, end)
+    low = np.clip(end - (last - ids), 0, high)
+    looked_at = [np.array([0, end]), low, high]
     while (open_ := low < high).any():
         middle = (low + high) // 2
         looked_at.append(middle)
