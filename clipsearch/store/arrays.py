@@ -9,7 +9,7 @@ import os
 import stat
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -165,14 +165,17 @@ class ArrayFile:
         if not self._budget.is_large:
             taken: NDArray[Any] = self.mapped().take(rows, axis=0, out=out, mode="clip")
             return taken
-        taken = np.empty((len(rows), *self.shape[1:]), self._dtype) if out is None else out
-        view, size = taken.reshape(-1).view(np.uint8).data, self._row_bytes
+        descriptor, size, read = self._descriptor, self._row_bytes, os.pread
         with naming(self.path):
-            for at, row in enumerate(rows.tolist()):
-                piece = view[at * size : (at + 1) * size]
-                if os.preadv(self._descriptor, [piece], self._offset + row * size) != size:
-                    raise IndexDamagedError(f"{self.path} ends early", self.path)
-        return taken
+            places = (rows * size + self._offset).tolist()
+            content = b"".join([read(descriptor, size, place) for place in places])
+        if len(content) != len(rows) * size:
+            raise IndexDamagedError(f"{self.path} ends early", self.path)
+        taken = np.frombuffer(content, self._dtype).reshape(len(rows), *self.shape[1:])
+        if out is None:
+            return taken
+        out[:] = taken
+        return out
 
     def mapped(self) -> NDArray[Any]:
         """All rows as the file has them, read when they are touched."""
@@ -207,12 +210,13 @@ class BytesFile:
         if isinstance(self._pages, mmap.mmap):
             self._pages.madvise(mmap.MADV_DONTNEED)
 
-    def read(self, at: int, size: int) -> bytes:
-        """Up to `size` bytes from place `at`."""
+    def take(self, places: Iterable[tuple[int, int]]) -> list[bytes]:
+        """The (at, size) pieces; shorter ones where the file ends early."""
+        pages, descriptor, read = self._pages, self._descriptor, os.pread
         if not self._budget.is_large:
-            return self._pages[at : at + size]
+            return [pages[at : at + size] for at, size in places]
         with naming(self._path):
-            return os.pread(self._descriptor, size, at)
+            return [read(descriptor, size, at) if size else b"" for at, size in places]
 
 
 def header_bytes(dtype: DTypeLike, shape: tuple[int, ...]) -> bytes:
