@@ -9,7 +9,6 @@ What a search looks for, by kind:
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipsearch.errors import UsageError
-from clipsearch.store.lookup import NO_MEDIA, Curve
+from clipsearch.store.lookup import NO_MEDIA, Curve, parse_columns
 from clipsearch.store.store import Store
 from clipsearch.types import UNIT_KINDS, Hit, ScoredUnit, UnitKind, Vectors
 
@@ -118,9 +117,8 @@ def loose_hits(store: Store, units: Sequence[ScoredUnit]) -> list[Hit]:
     _, columns, there = store.rows(np.array([unit.id for unit in units], np.int64))
     kept = [unit for unit, is_there in zip(units, there.tolist(), strict=True) if is_there]
     hits = []
-    for found, content in zip(kept, columns, strict=True):
-        values = json.loads(content)
-        path, unit = Path(values.pop(PATH_COLUMN)), found.unit
+    for found, values in zip(kept, parse_columns(columns), strict=True):
+        path, unit = Path(str(values.pop(PATH_COLUMN, ""))), found.unit
         moment = unit.start_seconds if unit.kind == "frame" else None
         place = (unit.start_seconds, unit.end_seconds, moment)
         hits.append(Hit(path, unit.kind, found.score, *place, found.id, values))

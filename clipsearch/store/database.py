@@ -157,6 +157,8 @@ def translated_errors(engine: Engine) -> Iterator[None]:
     """Raise database errors as ours: OSError for a full disk, else IndexDamagedError."""
     try:
         yield
+    except UnicodeDecodeError as error:
+        raise IndexDamagedError(f"the catalog {_shown(engine)} holds no text: {error}") from error
     except DatabaseError as error:
         if _disk_is_full(engine, str(error.orig)):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), _shown(engine)) from error

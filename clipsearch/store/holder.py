@@ -59,6 +59,7 @@ def _write_note(path: Path) -> None:
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "since": time.strftime("%Y-%m-%d %H:%M:%S"),
     }
+    path.unlink(missing_ok=True)  # it may be a link
     path.write_text(json.dumps(facts), encoding="utf-8")
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clipsearch.errors import IndexDamagedError
 from clipsearch.store.checks import Checks, row_checks
 from clipsearch.types import UNIT_KINDS, ScoredUnit, Unit
 
@@ -108,9 +109,22 @@ def _or_nan(seconds: float | None) -> float:
     return math.nan if seconds is None else seconds
 
 
+def parse_columns(columns: Sequence[bytes]) -> list[dict[str, Any]]:
+    """The columns of some rows. Raises IndexDamagedError for what is no JSON object."""
+    try:
+        found: list[dict[str, Any]] = json.loads(
+            b"[" + b",".join(content or b"{}" for content in columns) + b"]"
+        )
+    except (ValueError, RecursionError) as error:
+        raise IndexDamagedError(f"extras.bin holds what is no JSON: {error}") from error
+    if len(found) != len(columns) or not all(type(item) is dict for item in found):
+        raise IndexDamagedError("extras.bin holds what is no JSON object")
+    return found
+
+
 def lookup_columns(rows: Lookup, columns: Sequence[bytes]) -> list[dict[str, Any]]:
     """Rows and their columns as dictionaries; `media_id` None where the row is of no file."""
-    extras = json.loads(b"[" + b",".join(content or b"{}" for content in columns) + b"]")
+    extras = parse_columns(columns)
     names = ("id", "media_id", "kind", "start_seconds", "end_seconds", "frame_number")
     values = zip(*(rows[name].tolist() for name in names), strict=True)
     found = []

@@ -68,7 +68,8 @@ class Manifest:
         values = {"format": FORMAT_NAME, **asdict(self), "format_version": FORMAT_VERSION}
         text = json.dumps({**values, DIGEST: _digest(values)}, indent=2)
         temporary = folder / (MANIFEST_FILE + ".tmp")
-        with temporary.open("w", encoding="utf-8") as file:
+        temporary.unlink(missing_ok=True)  # it may be a link
+        with temporary.open("x", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())

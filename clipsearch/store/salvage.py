@@ -93,7 +93,7 @@ def stored_ids(folder: Path) -> NDArray[np.int64]:
     """The ids of the good rows in the folder of a segment that the catalog does not know."""
     try:
         size = (folder / layout.LOOKUP).stat().st_size
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return np.empty(0, np.int64)
     # The header is padded to a multiple of 64 bytes, so it is as long for any number of rows.
     rows = (size - len(header_bytes(LOOKUP_TYPE, (1,)))) // LOOKUP_TYPE.itemsize
@@ -133,6 +133,7 @@ def _fitting_rows(lookup: Lookup, extras: bytes, name: str) -> NDArray[np.bool_]
     for numbers in _blocks(len(lookup)):
         part = lookup[numbers]
         fitting[numbers] = lookup_checks(part, numbers, salt) == part["check"]
+        fitting[numbers] &= part["kind"] < len(UNIT_KINDS)
     places = ("extra_at", "extra_bytes", "extra_crc")
     for row in np.flatnonzero(fitting & (lookup["extra_bytes"] > 0)).tolist():
         at, size, crc = (int(lookup[row][place]) for place in places)

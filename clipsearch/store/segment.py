@@ -307,6 +307,7 @@ class Segment:
         if self.version == 1:
             return from_version_1(found)
         right = lookup_checks(found, rows, self._salts[LOOKUP]) == found["check"]
+        right &= found["kind"] < len(UNIT_KINDS)
         if not right.all():
             raise self._damaged(LOOKUP, f"in row {rows[np.argmin(right)]}")
         return found

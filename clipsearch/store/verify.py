@@ -11,7 +11,7 @@ import numpy as np
 from clipsearch.errors import IndexDamagedError
 from clipsearch.store.catalog import Catalog
 from clipsearch.store.lists import LISTS
-from clipsearch.store.lookup import NO_MEDIA
+from clipsearch.store.lookup import NO_MEDIA, parse_columns
 from clipsearch.store.manifest import SEGMENTS, Manifest
 from clipsearch.store.merge import live_mask
 from clipsearch.store.quantiser import QUANTISERS, SUFFIX, Quantiser, QuantiserFacts
@@ -41,6 +41,9 @@ def verify(
     for reason in catalog.problems():
         yield Problem(catalog.path, reason)
     writer = Writer(folder, manifest, catalog)
+    for name in (SEGMENTS, QUANTISERS):
+        if (folder / name).is_symlink():
+            yield Problem(folder / name, "is a link")
     for facts in writer.quantisers():
         on_step(f"quantiser {facts.name}")
         found = list(_quantiser_problems(folder, manifest, facts))
@@ -161,7 +164,7 @@ def _row_problems(segment: Segment, seen: list[Rows]) -> Iterator[tuple[str, str
         if bad.size:
             yield VECTORS, f"has a row of norm {norms[bad[0]]:.4g}, row {first + bad[0]}"
         rows = segment.rows(first, count)
-        segment.columns(rows)
+        parse_columns(segment.columns(rows))
         seen.append(rows["id"].copy())
         for number in np.unique(rows["kind"]).tolist():
             if number < len(UNIT_KINDS):

@@ -73,6 +73,9 @@ class Writer:
         Raises IndexDamagedError when vectors would be lost that no file can bring back, unless
         `accept_loss`.
         """
+        for name in (SEGMENTS, QUANTISERS, DAMAGED):  # what a link leads to is not ours to delete
+            if (self._folder / name).is_symlink():
+                raise IndexDamagedError(f"{self._folder / name} is a link", self._folder / name)
         (self._folder / SEGMENTS).mkdir(exist_ok=True)
         self._keep_quantisers([facts for facts in self.quantisers() if self._is_there(facts)])
         for entry in self.catalog.segments():
