@@ -264,6 +264,7 @@ QUESTIONS: dict[str, Callable[[Store], Any]] = {
     "rows": rows,
     "dictionaries": dictionaries,
     "hits": hits,
+    "means": lambda store: [store.mean_score(query[None], UNIT_KINDS) for query in QUERIES],
     "counts": counts,
     "media": media,
 }

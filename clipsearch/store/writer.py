@@ -96,9 +96,10 @@ class Writer:
                 _remove(file)
 
     def _clear_segments(self) -> None:
-        """Delete folders of segments that were never published or were replaced.
+        """Delete folders of segments that are unfinished or were replaced. One that is whole but
+        was never published is put aside: the catalog may have lost its newest transactions.
 
-        Raises IndexDamagedError for one that was published and that the catalog has lost.
+        Raises IndexDamagedError for one that was published for certain.
         """
         for folder in self.forgotten():
             raise IndexDamagedError(
@@ -107,10 +108,16 @@ class Writer:
                 self.catalog.path,
             )
         known = {entry.name for entry in self.catalog.segments()}
+        retired = self.catalog.retired()
+        next_id = self.catalog.next_unit_id()
         for folder in (self._folder / SEGMENTS).iterdir():
-            if folder.name not in known:
+            whole = folder.suffix != TEMPORARY and folder.name not in {*known, *retired}
+            if whole and (stored_ids(folder) >= next_id).any():
+                (self._folder / DAMAGED).mkdir(exist_ok=True)
+                folder.rename(self._folder / DAMAGED / folder.name)
+            elif folder.name not in known:
                 _remove(folder)
-        if self.catalog.retired():
+        if retired:
             self.catalog.set_setting("retired", "[]")
 
     def forgotten(self) -> Iterator[Path]:
