@@ -13,7 +13,7 @@ from pathlib import Path
 
 import filelock
 
-from clipsearch.errors import IndexLockedError
+from clipsearch.errors import IndexDamagedError, IndexLockedError
 
 LOCK_FILE = "lock"  # the system releases it when its process dies
 NOTE_FILE = "lock.json"
@@ -28,6 +28,9 @@ def locked(
 
     Raises IndexLockedError when another process has it and `wait` is false.
     """
+    for path in (folder / LOCK_FILE, folder / NOTE_FILE):
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            raise IndexDamagedError(f"{path} is a link or no file: remove it", path)
     lock = filelock.FileLock(folder / LOCK_FILE, thread_local=False)
     try:
         lock.acquire(blocking=False)

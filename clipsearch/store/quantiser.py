@@ -35,6 +35,7 @@ KMEANS_ITERATIONS = 10
 MEMORY_PER_BYTE = 64  # of a file: FAISS wants room for tables that it makes for some metrics
 GRAPH_SEARCH = 64  # how widely the graph of centroids is searched for a vector's list
 GRAPH_SEARCH_PER_PROBE = 1.5
+LIMIT_GUARD = threading.Lock()  # FAISS has one limit for the whole process
 
 Assignment = tuple[NDArray[np.int64], NDArray[np.float32]]  # (m, nprobe) lists and their scores
 
@@ -168,15 +169,16 @@ class Quantiser:
 def parse_index(content: bytes, path: Path) -> Any:
     """A FAISS index from bytes, which cannot ask for much more memory than their length."""
     faiss = load_faiss()
-    before = faiss.get_deserialization_vector_byte_limit()
-    faiss.set_deserialization_vector_byte_limit(len(content) * MEMORY_PER_BYTE)
-    try:
-        return faiss.deserialize_index(np.frombuffer(content, np.uint8))
-    except (RuntimeError, MemoryError) as error:
-        reason = str(error).strip().splitlines()[-1] if str(error) else "unknown reason"
-        raise IndexDamagedError(f"{path} cannot be read: {reason}", path) from error
-    finally:
-        faiss.set_deserialization_vector_byte_limit(before)
+    with LIMIT_GUARD:
+        before = faiss.get_deserialization_vector_byte_limit()
+        faiss.set_deserialization_vector_byte_limit(len(content) * MEMORY_PER_BYTE)
+        try:
+            return faiss.deserialize_index(np.frombuffer(content, np.uint8))
+        except (RuntimeError, MemoryError) as error:
+            reason = str(error).strip().splitlines()[-1] if str(error) else "unknown reason"
+            raise IndexDamagedError(f"{path} cannot be read: {reason}", path) from error
+        finally:
+            faiss.set_deserialization_vector_byte_limit(before)
 
 
 def train(sample: Vectors, recipe: IndexRecipe, rows: int, folder: Path) -> QuantiserFacts:
