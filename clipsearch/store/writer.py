@@ -242,7 +242,8 @@ class Writer:
         wish = self._manifest.recipe
         name = choose_recipe(rows, self._manifest.dim, memory) if wish == AUTO else wish
         recipe = get_recipe(name)
-        current = self.quantisers()[-1] if self.quantisers() else None
+        trained = self.quantisers()  # once: another process may compact meanwhile
+        current = trained[-1] if trained else None
         retrain = (
             recipe.has_ann
             and rows >= SMALLEST_TRAINING_ROWS
