@@ -42,8 +42,8 @@ from clipsearch.store.manifest import FORMAT_VERSION, Manifest, Tuning, load_man
 from clipsearch.store.segment import CHECKS, EXTRAS, FACTS, LOOKUP, ROWS, SUMS, VECTORS, file_facts
 from clipsearch.store.store import Store
 from clipsearch.store.vectors import blocks_of
-from clipsearch.types import UNIT_KINDS, EncodedMedia
-from tests.vectors import DIM, ROOT, image, unit_rows, video
+from clipsearch.types import UNIT_KINDS
+from tests.vectors import DIM, ROOT, many, unit_rows
 
 REPOSITORY = Path(__file__).parents[1]
 CATALOG, MANIFEST, QUANTISER = "catalog.sqlite", "manifest.json", "quantiser"
@@ -105,15 +105,6 @@ def filled(keys: Iterable[str]) -> list[str]:
 
 
 # Making the index
-
-
-def many(count: int, seed: int) -> list[EncodedMedia]:
-    vectors = unit_rows(9 * count, seed)
-    made: list[EncodedMedia] = []
-    for i in range(count):
-        rows = vectors[9 * i : 9 * i + 9]
-        made += [image(f"{seed}/{i}.jpg", rows[0]), video(f"{seed}/{i}.mp4", rows[1:])]
-    return made
 
 
 def add_loose(store: Store, count: int, seed: int) -> None:

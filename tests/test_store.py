@@ -22,7 +22,7 @@ from clipsearch.store import snapshot as snapshot_module
 from clipsearch.store import writer as writer_module
 from clipsearch.store.store import Store
 from clipsearch.types import UNIT_KINDS, EncodedMedia, FoundFile, UnitKind, Vectors
-from tests.vectors import DIM, ROOT, image, manifest, unit_rows, video
+from tests.vectors import DIM, ROOT, image, manifest, many, unit_rows
 
 
 @pytest.fixture
@@ -31,15 +31,6 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer_module, "SMALLEST_TRAINING_ROWS", 1500)
     for module in (writer_module, snapshot_module):
         monkeypatch.setattr(module, "SCANNED_ROWS", 150)
-
-
-def many(count: int, seed: int) -> list[EncodedMedia]:
-    vectors = unit_rows(9 * count, seed)
-    made: list[EncodedMedia] = []
-    for i in range(count):
-        rows = vectors[9 * i : 9 * i + 9]
-        made += [image(f"{seed}/{i}.jpg", rows[0]), video(f"{seed}/{i}.mp4", rows[1:])]
-    return made
 
 
 def brute_force(

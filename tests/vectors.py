@@ -39,3 +39,13 @@ def video(name: str, frames: Vectors, *, seconds_per_frame: float = 1.0) -> Enco
     batch = EmbeddingBatch(np.vstack([frames, frames[:1]]), (*units, Unit("video", 0.0, duration)))
     file = FoundFile(ROOT, name, "video", 10, 20)
     return EncodedMedia(file, f"hash of {name}", MediaInfo(640, 480, duration), batch)
+
+
+def many(count: int, seed: int) -> list[EncodedMedia]:
+    """An image and a video of eight frames, `count` times."""
+    vectors = unit_rows(9 * count, seed)
+    made: list[EncodedMedia] = []
+    for i in range(count):
+        rows = vectors[9 * i : 9 * i + 9]
+        made += [image(f"{seed}/{i}.jpg", rows[0]), video(f"{seed}/{i}.mp4", rows[1:])]
+    return made

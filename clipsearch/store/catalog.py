@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,13 +20,12 @@ from sqlalchemy.engine import Connection, Engine, RowMapping
 from clipsearch.errors import ClipsearchError, IndexDamagedError
 from clipsearch.store import schema, statements
 from clipsearch.store.database import IMMEDIATE, SQLITE_FILE, translated_errors
-from clipsearch.store.quantiser import QuantiserFacts, parse_facts
+from clipsearch.store.quantiser import NAME, QuantiserFacts, parse_facts
 from clipsearch.store.statements import LOST, NewMedia, NewSegment, RowRange, SegmentEntry
 from clipsearch.types import FoundFile, StoredMedia
 
 Runs = Sequence[tuple[int, int]]  # (first row, count)
 SETTLED_NS = 2_500_000_000  # some file systems keep times in steps of two seconds
-SEGMENT_NAME = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -450,7 +448,7 @@ class Catalog:
 
 def _entry(row: RowMapping, dead: Sequence[tuple[int, int]]) -> SegmentEntry:
     """A segment as our own type. Raises ValueError for values that cannot be."""
-    if not isinstance(row["name"], str) or not SEGMENT_NAME.fullmatch(row["name"]):
+    if not isinstance(row["name"], str) or not NAME.fullmatch(row["name"]):
         raise ValueError(f"a segment's name is {row['name']!r}, not 32 hex digits")
     if type(row["row_count"]) is not int or row["row_count"] < 1:
         raise ValueError(f"a segment has {row['row_count']!r} rows")

@@ -75,7 +75,7 @@ def repair(store: Store, *, wait: bool, on_step: OnStep) -> RepairReport:
     """Mend what can be mended, and say what is left."""
     with store.writing(wait=wait, sweep=False) as writer:
         problems = verify(store, on_step=on_step)
-        losses = verification.repair(writer, problems, store.folder)
+        losses = verification.repair(writer, problems)
         left = verify(store, on_step=on_step) if problems else []
     store.forget_snapshot()
     return RepairReport(tuple(problems), tuple(losses), tuple(left))

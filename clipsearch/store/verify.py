@@ -92,7 +92,7 @@ def _entry(catalog: Catalog, segment_id: int) -> SegmentEntry | None:
     return next((entry for entry in catalog.segments() if entry.id == segment_id), None)
 
 
-def repair(writer: Writer, problems: list[Problem], folder: Path) -> list[Loss]:
+def repair(writer: Writer, problems: list[Problem]) -> list[Loss]:
     """Write damaged segments anew from what is left of them and give damaged quantisers up.
 
     Returns what each damaged segment lost; mostly nothing.

@@ -339,10 +339,11 @@ class Writer:
 
     def _current(self) -> Quantiser | None:
         """The quantiser in force, unless its file is damaged: segments are then scanned."""
-        if not self.quantisers():
+        trained = self.quantisers()
+        if not trained:
             return None
         try:
-            quantiser = self._quantiser(self.quantisers()[-1])
+            quantiser = self._quantiser(trained[-1])
             _ = quantiser.index
         except (FileNotFoundError, IndexDamagedError):
             return None

@@ -14,19 +14,6 @@ import pytest
 from tests.e2e.support import contents, media_ids, run, start_slowly, write_photos
 
 FEW, MANY = 20, 300
-DISK = "6m"
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A disk of six megabytes."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK}", "tmpfs", str(disk)]
-    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("no right to mount a small disk")
-    yield disk
-    subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
 @pytest.fixture
