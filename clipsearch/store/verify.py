@@ -80,7 +80,10 @@ def _settled(
     entry = _entry(catalog, segment_id)
     while entry is not None:
         seen[segment_id] = []
-        problems = list(_segment_problems(folder, manifest, catalog, entry, seen[segment_id]))
+        try:
+            problems = list(_segment_problems(folder, manifest, catalog, entry, seen[segment_id]))
+        except FileNotFoundError as error:  # at any step: a merge deletes what it replaces
+            problems = [Problem(Path(error.filename), "is missing", entry.id)]
         before, entry = entry, _entry(catalog, segment_id)
         if not problems or entry == before:  # whatever happened to other segments
             return problems
@@ -127,9 +130,6 @@ def _segment_problems(
 
     try:
         segment = Writer(folder, manifest, catalog).open(entry)
-    except FileNotFoundError as error:
-        yield Problem(Path(error.filename), "is missing", entry.id)
-        return
     except IndexDamagedError as error:
         yield _problem(error, place, entry.id)
         return

@@ -427,6 +427,25 @@ def test_verify_is_not_misled_by_a_compaction_that_comes_in_between(folder, when
         assert when in {step.split()[0] for step in steps}
 
 
+def test_verify_is_not_misled_by_a_segment_that_is_merged_away_while_it_is_read(
+    folder, monkeypatch
+):
+    facts_of = verification.file_facts
+    with Index.open(folder) as index, Index.open(folder) as other:
+        gone = []
+
+        def compact_first(path: Path) -> Any:
+            if not gone:
+                other.compact(retrain=True)
+                gone.append(path)
+                assert not path.exists()
+            return facts_of(path)
+
+        monkeypatch.setattr(verification, "file_facts", compact_first)
+        assert index.verify() == []
+        assert gone
+
+
 def test_verify_is_not_misled_by_files_that_go_in_between(tmp_path):
     store = Store.create(tmp_path / "index", manifest())
     with store.writing() as opened:
