@@ -8,12 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from clipsearch.encoders.auto import resolve_auto
+from clipsearch.encoders.auto import AUTO, resolve, resolve_auto
 from clipsearch.encoders.base import Encoder, EncoderSpec
 from clipsearch.encoders.spec import parse_spec
 from clipsearch.errors import UsageError
 
-__all__ = ["ENCODERS", "Encoder", "EncoderSpec", "load_encoder", "parse_spec", "resolve_auto"]
+__all__ = [
+    "AUTO",
+    "ENCODERS",
+    "Encoder",
+    "EncoderSpec",
+    "load_encoder",
+    "parse_spec",
+    "resolve",
+    "resolve_auto",
+]
 
 
 def _builtin(spec: EncoderSpec, device: str) -> Encoder:

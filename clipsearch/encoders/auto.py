@@ -10,11 +10,26 @@ from email.message import Message
 from typing import Any
 
 from clipsearch.encoders.base import EncoderSpec
+from clipsearch.encoders.spec import parse_spec
 
+AUTO = "auto"
 CLIP_SPEC = EncoderSpec("openclip", "ViT-B-32/laion2b_s34b_b79k")
 CLIP_REPOSITORY = "laion/CLIP-ViT-B-32-laion2B-s34B-b79K"  # as open_clip has it; a test compares
 CLIP_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 HUB_TIMEOUT_SECONDS = 3.0
+
+
+def resolve(model: str, *, offline: bool, on_notice: Callable[[str], None]) -> EncoderSpec:
+    """The encoder that a user means by `model`; what "auto" came to be is told to `on_notice`.
+
+    Raises UsageError for a name that no encoder has.
+    """
+    if model != AUTO:
+        return parse_spec(model)
+    spec, notice = resolve_auto(offline=offline)
+    if notice is not None:
+        on_notice(notice)
+    return spec
 
 
 def resolve_auto(*, offline: bool) -> tuple[EncoderSpec, str | None]:

@@ -67,6 +67,13 @@ class Encoder(Protocol):
         """(len(texts), dim) float32 unit rows. Raises EncoderError if text is not supported."""
         ...
 
+    def fits(self, text: str) -> bool:
+        """Whether `encode_text` reads all of `text`: what exceeds an encoder's window is cut off.
+
+        Cheap next to encoding, and no reason to load a tower.
+        """
+        ...
+
     def prepare(self, pixels: Pixels) -> Prepared:
         """Resize, crop and scale one picture. Cheap to keep, safe in any thread."""
         ...

@@ -77,6 +77,10 @@ class BuiltinEncoder:
         """(len(texts), 384) float32 unit rows; only the first 256 tokens of a text count."""
         return unit_rows(self._text.encode(texts) - self._text_centre())
 
+    def fits(self, text: str) -> bool:
+        """Whether `text` has at most 256 tokens; loads the tokenizer alone."""
+        return self._text.fits(text)
+
     def prepare(self, pixels: Pixels) -> Prepared:
         """(260, 260, 3) uint8: the short side to 297, bicubic, then the centre."""
         return efficientnet.GEOMETRY.apply(pixels)

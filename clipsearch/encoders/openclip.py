@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +15,7 @@ from clipsearch.encoders.base import EncoderSpec, Prepared
 from clipsearch.encoders.devices import check_device_name, pick_device
 from clipsearch.encoders.geometry import Geometry, ResizeMode
 from clipsearch.encoders.openclip_files import ModelFiles, find_files
+from clipsearch.encoders.openclip_tokens import fits_context
 from clipsearch.encoders.spec import parse_spec
 from clipsearch.encoders.values import checked_stack, plain_text, unit_rows
 from clipsearch.errors import EncoderError
@@ -46,6 +48,7 @@ class OpenClipEncoder:
         self._files = find_files(name)
         self._model = _build(self._files, device=self._device, precision=self.precision)
         self._tokenizer = _tokenizer(self._files.model)
+        self._tokenizing = threading.Lock()  # whether transformers truncates is shared state
         self._preprocess = dict(self._model.visual.preprocess_cfg)
         self._geometry = _geometry(self._preprocess)
         self.short_side = max(self._geometry.target)
@@ -63,6 +66,11 @@ class OpenClipEncoder:
             rows.append(self._encode_tokens(texts[start : start + TEXT_BATCH]))
         return np.concatenate(rows)
 
+    def fits(self, text: str) -> bool:
+        """Whether the model's context, usually 77 tokens, holds all of `text`."""
+        with self._tokenizing:
+            return fits_context(self._tokenizer, plain_text(text))
+
     def prepare(self, pixels: Pixels) -> Prepared:
         """(height, width, 3) uint8 of the model's input size: resized and cropped or padded."""
         return self._geometry.apply(pixels)
@@ -76,7 +84,8 @@ class OpenClipEncoder:
         return np.concatenate(rows)
 
     def _encode_tokens(self, texts: Sequence[str]) -> Vectors:
-        tokens = self._tokenizer([plain_text(text) for text in texts])
+        with self._tokenizing:
+            tokens = self._tokenizer([plain_text(text) for text in texts])
         with _inference_mode():
             return _rows(self._model.encode_text(tokens.to(self._device)))
 
@@ -145,11 +154,12 @@ def _build(files: ModelFiles, *, device: torch.device, precision: str) -> Any:
     return model.eval()
 
 
-def _tokenizer(model: str) -> Callable[[list[str]], torch.Tensor]:
+def _tokenizer(model: str) -> Any:
+    """A callable from a list of texts to their tokens, (n, context) int64."""
     import open_clip
 
     try:
-        tokenizer: Callable[[list[str]], torch.Tensor] = open_clip.get_tokenizer(model)
+        return open_clip.get_tokenizer(model)
     except ImportError as error:
         raise EncoderError(
             f"the tokenizer of {model} needs a package that is missing ({error}):"
@@ -157,7 +167,6 @@ def _tokenizer(model: str) -> Callable[[list[str]], torch.Tensor]:
         ) from error
     except Exception as error:
         raise EncoderError(f"cannot load the tokenizer of {model}: {error}") from error
-    return tokenizer
 
 
 def _geometry(preprocess: dict[str, Any]) -> Geometry:

@@ -101,6 +101,17 @@ def test_more_than_one_internal_batch(encoder: Encoder) -> None:
     np.testing.assert_allclose(rows, np.tile(rows[:3], (7, 1)), atol=1e-5)
 
 
+def test_what_fits_is_read_to_its_last_word_and_the_rest_is_cut_off(encoder: Encoder) -> None:
+    assert all(encoder.fits(text) for text in ("", "  \n", "a cat", "日本語 🐈", "\udce9"))
+    window = next(n for n in range(1, 2000) if not encoder.fits("cat " * n)) - 1
+    assert window >= 8
+    for words, changes in ((window, True), (window + 1, False), (5 * window, False)):
+        start = "cat " * (words - 1)
+        assert encoder.fits(start + "dog") == encoder.fits(start + " \n dog\n\n ") == changes
+        rows = encoder.encode_text([start + "dog", start + "red"])
+        assert np.array_equal(*rows) != changes
+
+
 def test_different_things_get_different_rows(encoder: Encoder) -> None:
     rows = encoder.encode_text(["a cat", "a lighthouse in a storm"])
     assert rows[0] @ rows[1] < 0.999
@@ -133,6 +144,8 @@ def test_several_threads_may_use_a_fresh_encoder(encoder: Encoder, text_of_spec:
     words, picture = TEXTS[:3], pictures()[0]
     with ThreadPoolExecutor(4) as pool:
         texts = [pool.submit(fresh.encode_text, words) for _ in range(4)]
+        fits = [pool.submit(fresh.fits, text) for text in ("a cat", "cat " * 2000) * 50]
+        assert [future.result() for future in fits] == [True, False] * 50
         images = [
             pool.submit(lambda: fresh.encode_images([fresh.prepare(picture)])) for _ in range(4)
         ]
