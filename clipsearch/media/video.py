@@ -42,8 +42,8 @@ def open_video(path: Path, spec: ReadSpec) -> MediaStream:
     its frames end well before the stated duration.
     """
     check_readable(path)
-    container = _open(path)
-    stream = _video_stream(container)
+    container = open_container(path)
+    stream = video_stream(container)
     geometry = Geometry.of(stream, spec)
     timeline = _timeline(path, container, stream, spec.sampling)
     decoder = Decoder(container, stream, timeline, spec.sampling.method == "keyframes")
@@ -59,7 +59,7 @@ def open_video(path: Path, spec: ReadSpec) -> MediaStream:
     return MediaStream(info, units)
 
 
-def _open(path: Path) -> InputContainer:
+def open_container(path: Path) -> InputContainer:
     """Local files only: a file must not make FFmpeg open another address."""
     options = {"protocol_whitelist": "file", "format_whitelist": CONTAINER_FORMATS}
     try:
@@ -70,12 +70,12 @@ def _open(path: Path) -> InputContainer:
             metadata_errors="replace",
         )
     except av.FFmpegError as error:
-        raise _media_error(error) from error
+        raise decode_error(error) from error
     except (ValueError, LookupError) as error:
         raise MediaError(short_reason(error)) from error
 
 
-def _media_error(error: av.FFmpegError) -> MediaError:
+def decode_error(error: av.FFmpegError) -> MediaError:
     """FFmpeg's reason without the path that its message carries."""
     if isinstance(error, av.InvalidDataError | av.EOFError | av.ArgumentError):
         return MediaError("not a video, or damaged beyond reading")
@@ -84,7 +84,7 @@ def _media_error(error: av.FFmpegError) -> MediaError:
     return MediaError((error.strerror or type(error).__name__).lower())
 
 
-def _video_stream(container: InputContainer) -> VideoStream:
+def video_stream(container: InputContainer) -> VideoStream:
     """The first video stream that is not an embedded cover picture."""
     for stream in container.streams.video:
         if not stream.disposition & Disposition.attached_pic:
@@ -101,8 +101,8 @@ def _timeline(
     timeline = Timeline.of(container, stream)
     unknown = timeline.file_end is None or sampling.method == "uniform"
     if timeline.video_end is None and unknown:
-        with _open(path) as scanned:
-            end = packets_end(scanned, _video_stream(scanned))
+        with open_container(path) as scanned:
+            end = packets_end(scanned, video_stream(scanned))
         if end is not None:
             return replace(timeline, video_end=end - timeline.origin)
     return timeline
