@@ -14,8 +14,10 @@ from clipsearch.errors import UsageError
 
 MediaKind = Literal["image", "video"]
 UnitKind = Literal["image", "frame", "video"]
+HitKind = Literal["image", "frame", "video", "span"]
 MEDIA_KINDS: tuple[MediaKind, ...] = get_args(MediaKind)
 UNIT_KINDS: tuple[UnitKind, ...] = get_args(UnitKind)
+HIT_KINDS: tuple[HitKind, ...] = get_args(HitKind)
 
 Pixels = NDArray[np.uint8]  # (height, width, 3) RGB
 Vectors = NDArray[np.float32]  # (n, dim)
@@ -114,13 +116,49 @@ def check_unit_rows(vectors: Vectors) -> None:
         )
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class VideoFrames:
+    """The frames of one video as an encoder sees them, in order of time.
+
+    Frame f is on display in [starts[f], ends[f]) presentation seconds; between two frames there
+    may be a gap, where the picture was black. Raises UsageError for arrays that do not fit.
+    """
+
+    vectors: Vectors  # (m, dim) float32 unit rows
+    starts: NDArray[np.float64]  # (m,) seconds, ascending
+    ends: NDArray[np.float64]  # (m,) seconds
+
+    def __post_init__(self) -> None:
+        check_unit_rows(self.vectors)
+        if not self.starts.shape == self.ends.shape == (len(self.vectors),):
+            raise UsageError(
+                f"{len(self.vectors)} frames with {len(self.starts)} starts, {len(self.ends)} ends"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """An interval of a video: [start, end) in presentation seconds, frames [first, last).
+
+    score: what the search maximised, in its own unit. similarity: the mean cosine inside, weighted
+    by time. contrast: that minus the mean cosine outside; 0 when nothing is outside.
+    """
+
+    start: float
+    end: float
+    score: float
+    similarity: float
+    contrast: float
+    frames: tuple[int, int]
+
+
 @dataclass(frozen=True, slots=True)
 class Hit:
     """One result. Times in presentation seconds, None for images; `moment` is the best frame."""
 
     path: Path
-    kind: UnitKind
-    score: float  # cosine, -1..1
+    kind: HitKind
+    score: float  # cosine, -1..1; the mean inside, for a span
     start: float | None = None
     end: float | None = None
     moment: float | None = None
