@@ -6,6 +6,7 @@
         index.add(["./photos", "./videos"])
         for hit in index.search("a cup of coffee", top=5):
             print(hit.score, hit.path, hit.moment)
+        span = index.span("videos/party.mp4", "someone blows out candles")
 
 Names load their modules when first used, so that importing clipsearch is cheap.
 """
@@ -30,14 +31,19 @@ if TYPE_CHECKING:
         UsageError,
     )
     from clipsearch.ingest import AddListener, AddOptions, Progress
+    from clipsearch.media.clips import Clip, cut
     from clipsearch.media.sampling import SamplingSpec, parse_sampling
-    from clipsearch.types import Failure, Hit, IndexStatus, IngestReport, StoredMedia
+    from clipsearch.search.align import align, find_interval
+    from clipsearch.search.spans import find_span, find_spans
+    from clipsearch.types import Failure, Hit, IndexStatus, IngestReport, Span, StoredMedia
+    from clipsearch.video import Video
 
 __version__ = VERSION
 
 __all__ = [
     "AddListener",
     "AddOptions",
+    "Clip",
     "ClipsearchError",
     "EncoderError",
     "Failure",
@@ -52,16 +58,27 @@ __all__ = [
     "MediaError",
     "Progress",
     "SamplingSpec",
+    "Span",
     "StoredMedia",
     "UsageError",
+    "Video",
+    "align",
+    "cut",
+    "find_interval",
+    "find_span",
+    "find_spans",
     "parse_sampling",
 ]
 
 _HOMES = {
     "clipsearch.engine": ("Index",),
     "clipsearch.ingest": ("AddListener", "AddOptions", "Progress"),
+    "clipsearch.media.clips": ("Clip", "cut"),
     "clipsearch.media.sampling": ("SamplingSpec", "parse_sampling"),
-    "clipsearch.types": ("Failure", "Hit", "IndexStatus", "IngestReport", "StoredMedia"),
+    "clipsearch.search.align": ("align", "find_interval"),
+    "clipsearch.search.spans": ("find_span", "find_spans"),
+    "clipsearch.types": ("Failure", "Hit", "IndexStatus", "IngestReport", "Span", "StoredMedia"),
+    "clipsearch.video": ("Video",),
 }
 
 

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, Self, Unpack, cast
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from clipsearch.encoders import load_encoder, parse_spec, resolve_auto
-from clipsearch.encoders.base import Encoder, EncoderSpec
+from clipsearch.encoders import AUTO, load_encoder, parse_spec, resolve
+from clipsearch.encoders.base import Encoder
 from clipsearch.errors import EncoderError, UsageError
-from clipsearch.ingest import AddListener, AddOptions, Ingest, scopes_of
+from clipsearch.ingest import AddListener, AddOptions, Ingest, Progress, scopes_of
+from clipsearch.ingest.changes import find_media
 from clipsearch.ingest.given import check_utf8, ingest_spec, recorded_sampling, split_missing
 from clipsearch.media import SamplingSpec
 from clipsearch.search.everyday import everyday_queries
-from clipsearch.search.retrieve import DEFAULT_KINDS, MERGE_GAP_SECONDS, SearchSpec, retrieve
+from clipsearch.search.query import encode_words
+from clipsearch.search.retrieve import DEFAULT_KINDS, MERGE_GAP_SECONDS, SearchSpec, unit_kinds
+from clipsearch.search.whole import search
 from clipsearch.store import upkeep
 from clipsearch.store.lookup import lookup_columns
 from clipsearch.store.manifest import Manifest
@@ -32,15 +35,15 @@ from clipsearch.store.verify import Problem
 from clipsearch.types import (
     UNIT_KINDS,
     Hit,
+    HitKind,
     IndexStatus,
     IngestReport,
+    Span,
     StoredMedia,
-    UnitKind,
     Vectors,
 )
 from clipsearch.version import VERSION
-
-AUTO = "auto"
+from clipsearch.video import AlignOptions, SpanOptions, Video
 
 
 def _ignore(*_: object) -> None:
@@ -54,8 +57,16 @@ class Index:
     waits for.
     """
 
-    def __init__(self, store: Store, *, device: str = AUTO, encoder: Encoder | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        device: str = AUTO,
+        encoder: Encoder | None = None,
+        on_notice: Callable[[str], None] = _ignore,
+    ) -> None:
         self._store = store
+        self._on_notice = on_notice
         self._device = device
         self._encoder = encoder
         self._guard = threading.Lock()
@@ -92,7 +103,7 @@ class Index:
             raise UsageError("give model=None and dim together: a model has its own dimension")
         encoder, chosen = None, None
         if model is not None:
-            chosen = str(_resolve(model, offline, on_notice))
+            chosen = str(resolve(model, offline=offline, on_notice=on_notice))
             encoder = load_encoder(parse_spec(chosen), device=device)
         manifest = Manifest(
             encoder=chosen,
@@ -104,15 +115,23 @@ class Index:
             written_by=VERSION,
         )
         store = Store.create(Path(os.path.abspath(path)), manifest)  # noqa: PTH100
-        return cls(store, device=device, encoder=encoder)
+        return cls(store, device=device, encoder=encoder, on_notice=on_notice)
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], *, device: str = AUTO) -> Self:
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        device: str = AUTO,
+        on_notice: Callable[[str], None] = _ignore,
+    ) -> Self:
         """An existing index; its encoder loads when it is first needed.
 
-        Raises IndexMissingError or IndexDamagedError.
+        on_notice: told what a user should know of a result, in a sentence. Raises
+        IndexMissingError or IndexDamagedError.
         """
-        return cls(Store.open(Path(os.path.abspath(path))), device=device)  # noqa: PTH100
+        store = Store.open(Path(os.path.abspath(path)))  # noqa: PTH100
+        return cls(store, device=device, on_notice=on_notice)
 
     def __enter__(self) -> Self:
         return self
@@ -234,21 +253,59 @@ class Index:
     ) -> list[Hit]:
         """The `top` best hits for words, or for a (dim,) unit vector, best first.
 
-        kind: "image", "frame" (moments of videos) or "video" (whole videos), or several; None
-            looks for images and moments.
+        kind: "image", "frame" (moments of videos), "video" (whole videos) or "span" (the seconds
+            of videos that stand out), or several; None looks for images and moments.
         min_score: the least cosine. merge_gap: frames of a video at most that many seconds apart
             are one hit. exact: scan everything instead of probing the ANN index.
 
         Raises UsageError, or EncoderError when the encoder takes no text.
         """
         kinds = DEFAULT_KINDS if kind is None else (kind,) if isinstance(kind, str) else kind
-        chosen = cast(tuple[UnitKind, ...], tuple(kinds))  # SearchSpec checks that it is true
+        chosen = cast(tuple[HitKind, ...], tuple(kinds))  # SearchSpec checks that it is true
         spec = SearchSpec(top, chosen, min_score, merge_gap, exact)
         if isinstance(query, str):
             vectors = self._encode_text([query])
         else:
             vectors = np.asarray(query, np.float32).reshape(1, -1)
-        return retrieve(self._store, vectors, spec)
+        return search(self._store, vectors, spec)
+
+    def video(
+        self, path: str | os.PathLike[str], *, on_progress: Callable[[Progress], None] = _ignore
+    ) -> Video:
+        """One video, to be searched for spans or aligned with a script, again and again.
+
+        Its frames come from the index if it is there, also when the file is away; one that is not,
+        or that has changed since, is decoded and encoded as the index does it, and not added.
+
+        Raises UsageError for what is no video, MediaError for one that cannot be read.
+        """
+        file, media = find_media(self._store.catalog, Path(path))
+        if media is None:
+            sampling = self.sampling or SamplingSpec()
+            return Video.read(
+                file, self.encoder, sampling, on_notice=self._on_notice, on_progress=on_progress
+            )
+        if media.kind != "video":
+            raise UsageError(f"{file} is a picture: spans are parts of videos")
+        frames = self._store.frames(media.id)
+        return Video(file, frames, self.encoder, on_notice=self._on_notice)
+
+    def span(
+        self, path: str | os.PathLike[str], text: str, **options: Unpack[SpanOptions]
+    ) -> Span | None:
+        """The span of a video that matches words best: `self.video(path).span(text)`."""
+        return self.video(path).span(text, **options)
+
+    def align(
+        self,
+        path: str | os.PathLike[str],
+        lines: Sequence[str],
+        *,
+        tau: ArrayLike | None = None,
+        **options: Unpack[AlignOptions],
+    ) -> list[Span | None]:
+        """One span of a video for each line of a script: `self.video(path).align(lines)`."""
+        return self.video(path).align(lines, tau=tau, **options)
 
     def search_vectors(
         self,
@@ -266,9 +323,12 @@ class Index:
         Raises UsageError.
         """
         kinds = UNIT_KINDS if kind is None else (kind,) if isinstance(kind, str) else kind
-        spec = SearchSpec(top, cast(tuple[UnitKind, ...], tuple(kinds)), exact=exact)
+        spec = SearchSpec(top, cast(tuple[HitKind, ...], tuple(kinds)), exact=exact)
+        units = unit_kinds(spec.kinds)
+        if len(units) < len(spec.kinds):
+            raise UsageError(f"kind 'span' has no vectors: use some of {', '.join(UNIT_KINDS)}")
         queries = np.ascontiguousarray(vectors)
-        return self._store.search_ids(queries, k=spec.top, kinds=spec.kinds, exact=exact)
+        return self._store.search_ids(queries, k=spec.top, kinds=units, exact=exact)
 
     def add_vectors(
         self,
@@ -330,11 +390,7 @@ class Index:
         return found
 
     def _encode_text(self, texts: list[str]) -> Vectors:
-        if any(not text.strip() for text in texts):
-            raise UsageError("the query is empty: say in words what to look for")
-        if not self.encoder.supports_text:
-            raise EncoderError(f"the model {self._store.manifest.encoder} takes no text")
-        return self.encoder.encode_text(texts)
+        return encode_words(self.encoder, texts, on_notice=self._on_notice)
 
     def media(self) -> Iterator[StoredMedia]:
         """Every file that the index knows, by root and path."""
@@ -403,15 +459,6 @@ class Index:
         """Raise IndexLockedError, which says who, if another process writes to the index."""
         with self._store.writing(wait=False, sweep=False):
             pass
-
-
-def _resolve(model: str, offline: bool, on_notice: Callable[[str], None]) -> EncoderSpec:
-    if model != AUTO:
-        return parse_spec(model)
-    spec, notice = resolve_auto(offline=offline)
-    if notice is not None:
-        on_notice(notice)
-    return spec
 
 
 def _checked_dim(dim: int | None) -> int:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import os
 import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
+from clipsearch.media import kind_of
 from clipsearch.media.discover import content_hash
 from clipsearch.store.catalog import Catalog
 from clipsearch.types import FoundFile, StoredMedia
@@ -69,3 +72,31 @@ def candidates(files: Iterable[FoundFile], catalog: Catalog) -> Iterator[Candida
         known = catalog.media_at(chunk)
         for file in chunk:
             yield Candidate(file, known.get((file.root, file.relative)))
+
+
+def find_media(catalog: Catalog, path: Path) -> tuple[Path, StoredMedia | None]:
+    """The file that a user means by a path, and what the catalog has of its present content.
+
+    A file that is away has the content it had. Nothing is known of one that failed.
+    """
+    given = Path(os.path.abspath(path.expanduser()))  # noqa: PTH100, as links are indexed
+    for place in dict.fromkeys((given, given.resolve())):
+        below = [root for root in catalog.roots() if place.is_relative_to(root)]
+        files = [_found(place, root) for root in below]
+        for media in catalog.media_at(files).values():
+            if media.state == "ready" and _is_content_of(media, place):
+                return place, media
+    return given, None
+
+
+def _found(path: Path, root: Path) -> FoundFile:
+    kind = kind_of(path.name) or "video"
+    facts = path.stat() if path.is_file() else None
+    size, modified = (facts.st_size, facts.st_mtime_ns) if facts else (0, 0)
+    return FoundFile(root, path.relative_to(root).as_posix(), kind, size, modified)
+
+
+def _is_content_of(media: StoredMedia, path: Path) -> bool:
+    if not path.exists() or Candidate(_found(path, media.root), media).untouched:
+        return True
+    return content_hash(path) == media.content_hash

@@ -19,7 +19,7 @@ from clipsearch.errors import (
     IndexMissingError,
     UsageError,
 )
-from clipsearch.interfaces import upkeep
+from clipsearch.interfaces import query, spans, upkeep
 from clipsearch.interfaces.console import escaped, prepare_streams, say, write
 from clipsearch.interfaces.options import (
     CsvOption,
@@ -31,14 +31,12 @@ from clipsearch.interfaces.options import (
     PathsOnlyOption,
     Print0Option,
 )
-from clipsearch.interfaces.places import index_folder
+from clipsearch.interfaces.places import index_folder, is_offline
 from clipsearch.interfaces.render import (
-    FORMATS,
-    Format,
     as_json_object,
     as_lines,
-    hit_record,
     media_record,
+    output_format,
     plain,
 )
 from clipsearch.types import Failure
@@ -47,8 +45,7 @@ from clipsearch.version import VERSION
 if TYPE_CHECKING:
     from clipsearch.media import SamplingSpec
 
-EXIT_EMPTY, EXIT_SKIPPED, EXIT_INTERRUPTED = 1, 4, 130
-OFFLINE_VARIABLES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
+EXIT_SKIPPED, EXIT_INTERRUPTED = 4, 130
 
 app = typer.Typer(
     add_completion=False,
@@ -130,7 +127,8 @@ def index(
     device: DeviceOption = "auto",
 ) -> None:
     """Index folders and files: new and changed ones are read, moved ones keep their vectors."""
-    from clipsearch.engine import AUTO, Index
+    from clipsearch.encoders import AUTO
+    from clipsearch.engine import Index
     from clipsearch.ingest import AddListener, AddOptions
     from clipsearch.interfaces.progress import progress_bar
     from clipsearch.media.spec import MAX_IMAGE_MEGAPIXELS
@@ -160,7 +158,7 @@ def index(
                 recipe=recipe or AUTO,
                 catalog=catalog,
                 device=device,
-                offline=_offline(),
+                offline=is_offline(os.environ),
                 on_notice=say,
             )
         except IndexExistsError:  # another process was first
@@ -192,53 +190,8 @@ def index(
         raise typer.Exit(EXIT_SKIPPED)
 
 
-@app.command()
-def query(
-    text: Annotated[list[str], typer.Argument(help="What to look for, in words.")],
-    index: IndexOption = None,
-    top: Annotated[int, typer.Option("-t", "--top", "-k", min=1, help="Hits to print.")] = 10,
-    kind: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="image, frame (moments of videos) or video (whole videos); may be repeated. "
-            "[default: image and frame]"
-        ),
-    ] = None,
-    min_score: Annotated[float, typer.Option(help="Least cosine of a hit.")] = -1.0,
-    merge_gap: Annotated[
-        float, typer.Option(min=0.0, help="Frames at most so many seconds apart are one hit.")
-    ] = 4.0,
-    exact: Annotated[
-        bool, typer.Option("--exact", help="Scan every vector instead of probing the index.")
-    ] = False,
-    filepath_only: PathsOnlyOption = False,
-    print0: Print0Option = False,
-    json: JsonOption = False,
-    jsonl: JsonlOption = False,
-    csv: CsvOption = False,
-    fail_empty: Annotated[
-        bool, typer.Option("--fail-empty", help="Exit with 1 if nothing was found.")
-    ] = False,
-    device: DeviceOption = "auto",
-) -> None:
-    """Print the images and the moments of videos that match words best."""
-    from clipsearch.engine import Index
-
-    render = _format(paths=filepath_only, paths0=print0, json=json, jsonl=jsonl, csv=csv)
-    with Index.open(index_folder(index, os.environ, Path.cwd()), device=device) as opened:
-        hits = opened.search(
-            " ".join(text),
-            top=top,
-            kind=kind or None,
-            min_score=min_score,
-            merge_gap=merge_gap,
-            exact=exact,
-        )
-    write(render([hit_record(hit) for hit in hits]))
-    if not hits:
-        say("nothing found")
-        if fail_empty:
-            raise typer.Exit(EXIT_EMPTY)
+for _command in query.COMMANDS:
+    app.command()(_command)
 
 
 @app.command()
@@ -272,7 +225,7 @@ def list_(
     """Print the files that the index knows."""
     from clipsearch.engine import Index
 
-    render = _format(paths=filepath_only, paths0=print0, json=json, jsonl=jsonl, csv=csv)
+    render = output_format(paths=filepath_only, paths0=print0, json=json, jsonl=jsonl, csv=csv)
     with Index.open(index_folder(index, os.environ, Path.cwd())) as opened:
         records = [
             media_record(media) for media in opened.media() if not failed or media.state == "failed"
@@ -315,23 +268,11 @@ def _sampling(
     )
 
 
-def _format(**flags: bool) -> Format:
-    wanted = [name for name, given in flags.items() if given]
-    if len(wanted) > 1:
-        raise typer.BadParameter(f"choose one of the output formats, not {' and '.join(wanted)}")
-    return FORMATS[wanted[0] if wanted else "table" if sys.stdout.isatty() else "tsv"]
-
-
 def _skipped(failure: Failure) -> str:
     return f"skipping {escaped(str(failure.path))}: {escaped(failure.reason)}"
 
 
-def _offline() -> bool:
-    values = (os.environ.get(name, "").lower() for name in OFFLINE_VARIABLES)
-    return any(value in ("1", "true", "yes", "on") for value in values)
-
-
-for _command in upkeep.COMMANDS:
+for _command in (*spans.COMMANDS, *upkeep.COMMANDS):
     app.command()(_command)
 
 

@@ -1,4 +1,4 @@
-"""Where an index lives: `--index`, the environment, or the nearest folder that has one."""
+"""What the environment says: where an index lives, and whether hubs may be asked."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 INDEXES = "indexes"
 DEFAULT_NAME = "default"
 VARIABLE = "CLIPSEARCH_INDEX"
+OFFLINE_VARIABLES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
 
 
 def index_folder(given: str | None, environment: Mapping[str, str], here: Path) -> Path:
@@ -27,3 +28,9 @@ def index_folder(given: str | None, environment: Mapping[str, str], here: Path) 
         if (candidate / "manifest.json").is_file():
             return candidate
     return here / INDEXES / chosen
+
+
+def is_offline(environment: Mapping[str, str]) -> bool:
+    """Whether the environment forbids asking model hubs."""
+    values = (environment.get(name, "").lower() for name in OFFLINE_VARIABLES)
+    return any(value in ("1", "true", "yes", "on") for value in values)

@@ -1,4 +1,4 @@
-"""The progress line of `index`, on stderr, only where a person watches."""
+"""The progress line of what takes long, on stderr, only where a person watches."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Bar:
 
 
 @contextmanager
-def progress_bar() -> Iterator[Bar]:
+def progress_bar(doing: str = "indexing") -> Iterator[Bar]:
     """A bar on a terminal; elsewhere only what is said."""
     if not sys.stderr.isatty():
         yield Bar(lambda _: None, say)
@@ -32,7 +32,7 @@ def progress_bar() -> Iterator[Bar]:
 
     console = Console(stderr=True)
     bar = RichBar(
-        TextColumn("indexing"),
+        TextColumn(doing),
         BarColumn(),
         TextColumn("{task.completed}/{task.fields[files]} files  {task.fields[units]} units"),
         TextColumn("{task.fields[rate]:.1f} units/s"),

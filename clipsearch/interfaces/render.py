@@ -9,18 +9,21 @@ import csv
 import io
 import json
 import os
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from clipsearch.errors import UsageError
 from clipsearch.interfaces.console import escaped
-from clipsearch.types import Hit, StoredMedia
+from clipsearch.types import Hit, Span, StoredMedia
 
 Record = dict[str, Any]
 Format = Callable[[Sequence[Record]], str]
 
 COLUMNS_WITH_TIME = ("start", "end", "moment")
 DECIMALS = 3
+NUMERIC = ("score", "similarity", "contrast", "size_bytes", "duration", "width", "height")
 NOT_IN_TSV = ("kind", "moment")  # of hits: score, path, start, end is what other tools print
 
 
@@ -33,6 +36,19 @@ def hit_record(hit: Hit) -> Record:
         "start": _rounded(hit.start),
         "end": _rounded(hit.end),
         "moment": _rounded(hit.moment),
+    }
+
+
+def span_record(path: Path, span: Span) -> Record:
+    """A span of a video as plain values; times in seconds."""
+    return {
+        "score": round(span.score, 6),
+        "path": str(path),
+        "kind": "span",
+        "start": _rounded(span.start),
+        "end": _rounded(span.end),
+        "similarity": round(span.similarity, 6),
+        "contrast": round(span.contrast, 6),
     }
 
 
@@ -128,7 +144,7 @@ def as_table(records: Sequence[Record]) -> str:
     columns = [name for name in records[0] if any(record[name] is not None for record in records)]
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in columns:
-        numeric = name in ("score", "size_bytes", "duration", "width", "height")
+        numeric = name in NUMERIC
         table.add_column(name, justify="right" if numeric else "left", overflow="fold")
     for record in records:
         table.add_row(*(Text(_shown(name, record[name])) for name in columns))
@@ -147,6 +163,17 @@ FORMATS: dict[str, Format] = {
     "paths": as_paths,
     "paths0": as_paths0,
 }
+
+
+def output_format(**flags: bool) -> Format:
+    """The format that a flag names; without one, a table on a terminal and TSV elsewhere.
+
+    Raises UsageError for several.
+    """
+    wanted = [name for name, given in flags.items() if given]
+    if len(wanted) > 1:
+        raise UsageError(f"choose one of the output formats, not {' and '.join(wanted)}")
+    return FORMATS[wanted[0] if wanted else "table" if sys.stdout.isatty() else "tsv"]
 
 
 def _rounded(seconds: float | None) -> float | None:

@@ -5,6 +5,7 @@ What a search looks for, by kind:
     image   stills
     frame   moments of videos: runs of neighbouring frames, with their best frame
     video   whole videos, by their best window's pooled vector
+    span    the seconds of videos that stand out (clipsearch.search.whole)
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ from numpy.typing import NDArray
 from clipsearch.errors import UsageError
 from clipsearch.store.lookup import NO_MEDIA, Curve, parse_columns
 from clipsearch.store.store import Store
-from clipsearch.types import UNIT_KINDS, Hit, ScoredUnit, UnitKind, Vectors
+from clipsearch.types import HIT_KINDS, UNIT_KINDS, Hit, HitKind, ScoredUnit, UnitKind, Vectors
 
 PATH_COLUMN = "path"
-DEFAULT_KINDS: tuple[UnitKind, ...] = ("image", "frame")
+DEFAULT_KINDS: tuple[HitKind, ...] = ("image", "frame")
 MERGE_GAP_SECONDS = 4.0
 FIRST_CANDIDATES_PER_HIT = 8  # several frames usually share one moment
 MORE_CANDIDATES = 4  # factor, while merging leaves too few hits
@@ -37,7 +38,7 @@ class SearchSpec:
     """
 
     top: int = 10
-    kinds: tuple[UnitKind, ...] = DEFAULT_KINDS
+    kinds: tuple[HitKind, ...] = DEFAULT_KINDS
     min_score: float = -1.0
     merge_gap_seconds: float = MERGE_GAP_SECONDS
     exact: bool = False
@@ -49,22 +50,28 @@ class SearchSpec:
             raise UsageError(f"merge gap {self.merge_gap_seconds}: use 0 seconds or more")
         if math.isnan(self.min_score):
             raise UsageError("least score nan: use a cosine, -1 to 1")
-        unknown = [kind for kind in self.kinds if kind not in UNIT_KINDS]
+        unknown = [kind for kind in self.kinds if kind not in HIT_KINDS]
         if unknown or not self.kinds:
             given = ", ".join(map(repr, unknown)) or "none"
-            raise UsageError(f"kind {given}: use some of {', '.join(UNIT_KINDS)}")
+            raise UsageError(f"kind {given}: use some of {', '.join(HIT_KINDS)}")
         object.__setattr__(self, "kinds", tuple(dict.fromkeys(self.kinds)))
 
 
+def unit_kinds(kinds: Iterable[HitKind]) -> tuple[UnitKind, ...]:
+    """Those of some kinds that single vectors stand for."""
+    return tuple(kind for kind in UNIT_KINDS if kind in kinds)
+
+
 def retrieve(store: Store, query: Vectors, spec: SearchSpec) -> list[Hit]:
-    """The `spec.top` best hits for a (1, dim) unit row, best first.
+    """The `spec.top` best images, moments and videos for a (1, dim) unit row, best first.
 
     Fewer come back only when the index has no more that score `spec.min_score`.
     """
     videos = _Videos(store, query, spec)
     wanted = spec.top * FIRST_CANDIDATES_PER_HIT
     while True:
-        found = store.search(query, k=wanted, kinds=spec.kinds, exact=spec.exact)[0]
+        kinds = unit_kinds(spec.kinds)
+        found = store.search(query, k=wanted, kinds=kinds, exact=spec.exact)[0]
         good = [unit for unit in found if unit.score >= spec.min_score]
         chosen = _choose(good, videos, spec.top)
         if len(chosen) == spec.top or len(found) < wanted or len(good) < len(found):
@@ -130,7 +137,7 @@ class _Videos:
 
     def __init__(self, store: Store, query: Vectors, spec: SearchSpec) -> None:
         self._store, self._query, self._gap = store, query, spec.merge_gap_seconds
-        self._typical = store.mean_score(query, [k for k in spec.kinds if k != "video"])
+        self._typical = store.mean_score(query, [k for k in unit_kinds(spec.kinds) if k != "video"])
         self._curves: dict[int, Curve] = {}
         self._taken: dict[int, NDArray[np.bool_]] = {}  # frames that belong to a moment
         self.moments: dict[int, tuple[float, float]] = {}  # id of the best frame → start, end

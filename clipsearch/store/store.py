@@ -40,7 +40,14 @@ from clipsearch.store.segment import Segment
 from clipsearch.store.snapshot import Snapshot, View
 from clipsearch.store.statements import SegmentEntry
 from clipsearch.store.writer import TEMPORARY, Writer
-from clipsearch.types import UNIT_KINDS, ScoredUnit, UnitKind, Vectors, check_unit_rows
+from clipsearch.types import (
+    UNIT_KINDS,
+    ScoredUnit,
+    UnitKind,
+    Vectors,
+    VideoFrames,
+    check_unit_rows,
+)
 
 SNAPSHOT_TRIES = 5  # a merge may delete a segment between reading the catalog and opening it
 OUR_FILES = {*CATALOG_FILES, SEGMENTS, LOCK_FILE, NOTE_FILE, MANIFEST_FILE + TEMPORARY}
@@ -170,6 +177,14 @@ class Store:
             cursor += len(places)
         return scores, ids
 
+    def nearest_media(
+        self, query: Vectors, *, k: int, kinds: Sequence[UnitKind]
+    ) -> tuple[list[int], list[float]]:
+        """The files of the k units nearest to a (1, dim) unit row, and their exact cosines."""
+        snapshot = self.snapshot()
+        [(scores, places)] = snapshot.nearest(query, k=k, kinds=kinds)
+        return snapshot.rows(places)["media_id"].tolist(), scores.tolist()
+
     def rows(self, ids: np.ndarray) -> tuple[Lookup, list[bytes], np.ndarray]:
         """Rows of LOOKUP_TYPE and JSON of the columns that were added with them, of those `ids`
         that are live; and (len(ids),) which these are.
@@ -187,6 +202,15 @@ class Store:
 
     def curve(self, query: Vectors, media_id: int) -> Curve:
         """Every frame of one video in order of time, scored against a (1, dim) query."""
+        rows, vectors = self._frames_of(media_id)
+        return Curve.of(rows, vectors @ query[0])
+
+    def frames(self, media_id: int) -> VideoFrames:
+        """Every frame of one video in order of time; none for a file that is no video."""
+        rows, vectors = self._frames_of(media_id)
+        return VideoFrames(vectors, rows["start_seconds"].copy(), rows["end_seconds"].copy())
+
+    def _frames_of(self, media_id: int) -> tuple[Lookup, Vectors]:
         for _ in range(SNAPSHOT_TRIES):
             segments = {view.entry.id: view.segment for view in self.snapshot().views}
             parts = [p for p in self.catalog.ranges_of(media_id) if p.kind == "frame"]
@@ -196,13 +220,13 @@ class Store:
         else:
             raise IndexDamagedError(f"{self.folder} changes faster than it can be read")
         if not parts:
-            return Curve.of(np.empty(0, LOOKUP_TYPE), np.empty(0, np.float32))
+            return np.empty(0, LOOKUP_TYPE), np.empty((0, self.manifest.dim), np.float32)
         [part] = parts
         segment = segments[part.segment_id]
         if part.first_row + part.row_count > segment.row_count:
             raise IndexDamagedError(f"the catalog {self.catalog.path} has a wrong value: {part}")
         vectors = segment.vectors(part.first_row, part.row_count).astype(np.float32)
-        return Curve.of(segment.rows(part.first_row, part.row_count), vectors @ query[0])
+        return segment.rows(part.first_row, part.row_count), vectors
 
     def mean_score(self, query: Vectors, kinds: Sequence[UnitKind]) -> float:
         """The mean cosine of a (1, dim) query to all stored units of `kinds`; 0 if none."""

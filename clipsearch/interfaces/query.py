@@ -1,0 +1,99 @@
+"""The command that searches: query."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from clipsearch.interfaces.clips import Piece
+from clipsearch.interfaces.console import say, write
+from clipsearch.interfaces.exports import (
+    CutOption,
+    Export,
+    ExportOption,
+    OverwriteOption,
+    PadOption,
+    ReencodeOption,
+)
+from clipsearch.interfaces.options import (
+    CsvOption,
+    DeviceOption,
+    IndexOption,
+    JsonlOption,
+    JsonOption,
+    PathsOnlyOption,
+    Print0Option,
+)
+from clipsearch.interfaces.places import index_folder
+from clipsearch.interfaces.render import hit_record, output_format
+
+EXIT_EMPTY = 1
+
+
+def query(
+    text: Annotated[list[str], typer.Argument(help="What to look for, in words.")],
+    index: IndexOption = None,
+    top: Annotated[int, typer.Option("-t", "--top", "-k", min=1, help="Hits to print.")] = 10,
+    kind: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="image, frame (moments of videos), video (whole videos) or span (the seconds of "
+            "videos that stand out); may be repeated. [default: image and frame]"
+        ),
+    ] = None,
+    min_score: Annotated[float, typer.Option(help="Least cosine of a hit.")] = -1.0,
+    merge_gap: Annotated[
+        float, typer.Option(min=0.0, help="Frames at most so many seconds apart are one hit.")
+    ] = 4.0,
+    exact: Annotated[
+        bool,
+        typer.Option(
+            "--exact",
+            help="Scan every vector, for spans every video, instead of probing the index.",
+        ),
+    ] = False,
+    filepath_only: PathsOnlyOption = False,
+    print0: Print0Option = False,
+    json: JsonOption = False,
+    jsonl: JsonlOption = False,
+    csv: CsvOption = False,
+    cut: CutOption = None,
+    export_clips: ExportOption = None,
+    pad: PadOption = "0s",
+    reencode: ReencodeOption = False,
+    overwrite: OverwriteOption = False,
+    fail_empty: Annotated[
+        bool, typer.Option("--fail-empty", help="Exit with 1 if nothing was found.")
+    ] = False,
+    device: DeviceOption = "auto",
+) -> None:
+    """Print the images and the moments of videos that match words best."""
+    from clipsearch.engine import Index
+
+    render = output_format(paths=filepath_only, paths0=print0, json=json, jsonl=jsonl, csv=csv)
+    export = Export.of(cut, export_clips, pad, reencode=reencode, overwrite=overwrite)
+    words = " ".join(text)
+    folder = index_folder(index, os.environ, Path.cwd())
+    with Index.open(folder, device=device, on_notice=say) as opened:
+        hits = opened.search(
+            words,
+            top=top,
+            kind=kind or None,
+            min_score=min_score,
+            merge_gap=merge_gap,
+            exact=exact,
+        )
+    write(render([hit_record(hit) for hit in hits]))
+    if hits:
+        export.write([Piece(hit.path, hit.start, hit.end, hit.score, words) for hit in hits])
+    else:
+        say("nothing found")
+        if fail_empty:
+            raise typer.Exit(EXIT_EMPTY)
+
+
+COMMANDS: tuple[Callable[..., None], ...] = (query,)

@@ -1,0 +1,93 @@
+"""Frames of a video on a grid of time: gaps, curves, and where the picture changes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from clipsearch.errors import UsageError
+from clipsearch.search import films
+from clipsearch.search.films import Film, novelty_of
+from clipsearch.search.spans import find_span
+from clipsearch.types import VideoFrames
+from tests.vectors import unit_rows
+
+
+def frames(vectors, starts, ends):
+    return VideoFrames(vectors, np.array(starts, np.float64), np.array(ends, np.float64))
+
+
+def novelty_at(vectors, edges, at, seconds):
+    """By going through the time before and after in small steps."""
+    sides = []
+    for low, high in ((edges[at] - seconds, edges[at]), (edges[at], edges[at] + seconds)):
+        total = np.zeros(vectors.shape[1])
+        for vector, start, end in zip(vectors, edges[:-1], edges[1:], strict=True):
+            total += vector * max(0.0, min(end, high) - max(start, low))
+        sides.append(total)
+    norms = np.linalg.norm(sides[0]) * np.linalg.norm(sides[1])
+    return 1 - sides[0] @ sides[1] / norms if norms > 1e-9 else 1.0
+
+
+@pytest.mark.parametrize("regular", [True, False])
+@pytest.mark.parametrize("block", [3, 512])
+def test_novelty_is_what_a_slow_loop_says(regular, block, monkeypatch):
+    monkeypatch.setattr(films, "BLOCK_EDGES", block)
+    rng = np.random.default_rng(5)
+    for count in (1, 2, 3, 17, 40):
+        vectors = unit_rows(count, count)
+        vectors[rng.random(count) < 0.2] = 0
+        lengths = np.full(count, 0.5) if regular else rng.uniform(0.1, 3, count)
+        edges = np.append(0, np.cumsum(lengths)) + 7
+        for seconds in (0.4, 2.0, 100.0):
+            found = novelty_of(vectors, edges, seconds)
+            assert found[0] == found[-1] == 0
+            wanted = [novelty_at(vectors, edges, at, seconds) for at in range(1, count)]
+            np.testing.assert_allclose(found[1:-1], wanted, atol=1e-5)
+
+
+def test_novelty_does_not_lose_precision_in_a_long_video():
+    vectors = np.repeat(unit_rows(2, 1), 3000, axis=0)
+    found = novelty_of(vectors, np.arange(6001.0))
+    assert int(np.argmax(found)) == 3000
+    assert np.abs(np.delete(found, range(2998, 3003))).max() < 1e-4
+
+
+def test_a_gap_is_a_cell_that_is_neither_like_a_text_nor_unlike_it():
+    vectors = unit_rows(4, 2)
+    film = Film(frames(vectors, [0, 1, 5, 6], [1, 2, 6, 9]))
+    np.testing.assert_array_equal(film.edges, [0, 1, 2, 5, 6, 9])
+    np.testing.assert_array_equal(film.numbers, [0, 1, -1, 2, 3])
+    query = unit_rows(3, 4)
+    scores = query @ vectors.T
+    mean = (scores @ [1, 1, 1, 3] / 6)[:, None]
+    wanted = np.hstack([scores[:, :2], mean, scores[:, 2:]])
+    np.testing.assert_allclose(film.curves(query), wanted, atol=1e-6)
+
+
+def test_the_time_that_a_gap_takes_does_not_move_a_span():
+    vectors = np.vstack([unit_rows(1, 1).repeat(6, 0), unit_rows(1, 9).repeat(4, 0)])
+    starts = [0, 1, 2, 3, 4, 5, 20, 21, 22, 23]
+    film = Film(frames(vectors, starts, [start + 1 for start in starts]))
+    [curve] = film.curves(vectors[-1:])
+    span = find_span(curve, film.edges, novelty=film.novelty, smooth_seconds=0)
+    assert span is not None
+    assert (span.start, span.end) == (20, 24)
+    assert film.in_frames(span).frames == (6, 10)
+
+
+def test_frames_that_are_never_on_display_do_not_count():
+    vectors = unit_rows(3, 6)
+    film = Film(frames(vectors, [0, 1, 1], [1, 1, 2]))
+    np.testing.assert_array_equal(film.numbers, [0, 2])
+    np.testing.assert_array_equal(film.edges, [0, 1, 2])
+
+
+def test_a_video_without_frames_is_refused():
+    with pytest.raises(UsageError, match="no frames"):
+        Film(frames(np.zeros((0, 4), np.float32), [], []))
+
+
+def test_arrays_of_different_lengths_are_refused():
+    with pytest.raises(UsageError, match="2 frames with 3 starts"):
+        frames(unit_rows(2, 1), [0, 1, 2], [1, 2, 3])
