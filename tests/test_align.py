@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from clipsearch.errors import UsageError
-from clipsearch.search import align as align_module
+from clipsearch.search import table
 from clipsearch.search.align import align, find_interval, joint_curve
 from clipsearch.search.spans import find_span
 from clipsearch.types import Span
@@ -102,7 +102,7 @@ def check_script(
 
 @pytest.mark.parametrize("cells", [2**26, 1])
 def test_scripts_against_all_placings(cells: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(align_module, "MOST_CELLS", cells)
+    monkeypatch.setattr(table, "MOST_CELLS", cells)
     generator = np.random.default_rng(1)
     refused = 0
     for _ in range(600):
@@ -151,9 +151,9 @@ def test_a_long_script_in_parts_is_the_same(monkeypatch: pytest.MonkeyPatch) -> 
             {"tau": 0.2, "skip": 0.0},
         ]
         for arguments in ways:
-            monkeypatch.setattr(align_module, "MOST_CELLS", 2**26)
+            monkeypatch.setattr(table, "MOST_CELLS", 2**26)
             whole = align(rows, times, **arguments)
-            monkeypatch.setattr(align_module, "MOST_CELLS", 100)
+            monkeypatch.setattr(table, "MOST_CELLS", 100)
             assert align(rows, times, **arguments) == whole
 
 
@@ -285,7 +285,7 @@ def test_bad_rows_say_what_is_wrong(rows: Any, times: Any, message: str) -> None
         ({"tau": math.nan}, "tau nan"),
         ({"tau": math.inf}, "tau inf"),
         ({"tau": [1.0, 2.0, 3.0]}, "for each of 2 texts"),
-        ({"tau": [1.0, math.nan]}, "tau .* finite"),
+        ({"tau": [1.0, math.nan]}, "tau .*: use one number from"),
         ({"novelty": [0.0]}, r"novelty of shape \(1,\)"),
         ({"beta": -1}, "beta -1"),
         ({"skip": -1}, "skip -1"),

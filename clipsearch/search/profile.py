@@ -22,6 +22,7 @@ LAST_FRAME_SECONDS = 1.0  # of a single frame whose end is not given
 FIXED_BITS = 40  # below the comma of a sum; the noise of floats makes no difference there
 SUM_BITS = 60
 CONSTANT = 1e-9  # spread of a curve, relative to its values, that is rounding noise
+BLOCK_CELLS = 4096  # smoothed at once: few enough for a cache
 SMOOTHING_REACH = 3.0  # standard deviations
 LONG_CELL = 4.0  # standard deviations; longer cells are long ones
 
@@ -41,7 +42,8 @@ class Grid:
         Without the end, the last frame lasts as long as the others do in the median. Raises
         UsageError for times that are not finite or do not ascend, or another number of them.
         """
-        edges = np.asarray(times, dtype=np.float64)
+        given = np.asarray(times)
+        edges = given.astype(np.float64)
         if edges.shape not in ((count,), (count + 1,)):
             raise UsageError(
                 f"times of shape {edges.shape} for {count} frames: need the start of every frame, "
@@ -63,7 +65,8 @@ class Grid:
         if len(edges) == count:
             last = float(np.median(lengths)) if len(lengths) else LAST_FRAME_SECONDS
             edges, lengths = np.append(edges, edges[-1] + last), np.append(lengths, last)
-        return cls(edges, lengths, bool(np.ptp(lengths) <= REGULAR * lengths[0]))
+        grain = float(np.spacing(np.abs(given).max())) if given.dtype == np.float32 else 0.0
+        return cls(edges, lengths, bool(np.ptp(lengths) <= max(REGULAR * lengths[0], 2 * grain)))
 
     @property
     def seconds(self) -> float:
@@ -96,13 +99,13 @@ def cells(similarity: ArrayLike, times: ArrayLike) -> Cells:
     return Cells(values, Grid.of(times, len(values)))
 
 
-def check_finite(values: NDArray[Any]) -> None:
+def check_finite(values: NDArray[Any], what: str = "the curve") -> None:
     """Raise UsageError, which names the frame, for a curve with NaN or infinity."""
     with np.errstate(invalid="ignore", over="ignore"):
         total = float(values.sum(dtype=np.float64))
     if not math.isfinite(total) and not np.isfinite(values).all():
         at = int(np.argmin(np.isfinite(values)))
-        raise UsageError(f"the curve is {values[at]} at frame {at}: need finite values")
+        raise UsageError(f"{what} is {values[at]} at frame {at}: need finite values")
 
 
 def smoothed(curve: Cells, seconds: float) -> Cells:
@@ -141,23 +144,27 @@ def _irregular_smoothing(curve: Cells, seconds: float) -> Floats:
     near, far = edges[:-1] + weights / 2, edges[1:] - weights / 2
     reach = SMOOTHING_REACH * math.hypot(seconds, float(weights.max()) / math.sqrt(12))
     total, norm = curve.values * curve.grid.lengths, curve.grid.lengths.copy()
-    for step in range(1, len(weights)):
-        distance = near[step:] - far[:-step]
-        if distance.min() > reach:
-            break
-        width = seconds * seconds + (weights[step:] ** 2 + weights[:-step] ** 2) / 24
-        share = np.exp(-0.5 * distance**2 / width) * (distance <= reach)
-        total[:-step] += share * weights[step:] * curve.values[step:]
-        norm[:-step] += share * weights[step:]
-        total[step:] += share * weights[:-step] * curve.values[:-step]
-        norm[step:] += share * weights[:-step]
+    given = curve.values * weights
+    for start in range(0, len(weights), BLOCK_CELLS):
+        for step in range(1, len(weights) - start):
+            here = slice(start, min(start + BLOCK_CELLS, len(weights) - step))
+            there = slice(here.start + step, here.stop + step)
+            distance = near[there] - far[here]
+            if distance.min() > reach:
+                break
+            width = seconds * seconds + (weights[there] ** 2 + weights[here] ** 2) / 24
+            share = np.exp(-0.5 * distance * distance / width) * (distance <= reach)
+            total[here] += share * given[there]
+            norm[here] += share * weights[there]
+            total[there] += share * given[here]
+            norm[there] += share * weights[here]
     smooth: Floats = total / norm
     return smooth
 
 
 def coarser(curve: Cells, seconds: float) -> tuple[Cells, Ints]:
-    """The curve downsampled to cells of at least `seconds` (the last may be shorter), and the
-    (cells + 1,) numbers of the frames where they begin and end.
+    """The curve downsampled to cells that each join the frames that start within `seconds`, and
+    the (cells + 1,) numbers of the frames where they begin and end.
     """
     if not seconds > 0:
         raise UsageError(f"steps of {seconds} seconds: use more than 0")

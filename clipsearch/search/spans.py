@@ -48,6 +48,7 @@ MIN_SECONDS = 2.0
 SMOOTH_SECONDS = 1.0
 BETA = 0.25
 OVERLAP = 0.6
+LARGEST = 1e6  # of tau and beta in standard deviations, and of seconds to smooth over
 DISJOINT_TAU = 0.25
 
 
@@ -76,9 +77,9 @@ class SpanSpec:
             )
         for name in ("tau", "smooth_seconds", "beta"):
             value = getattr(self, name)
-            if not math.isfinite(value) or (name != "tau" and value < 0):
-                allowed = "" if name == "tau" else ", 0 or more"
-                raise UsageError(f"{name} {value}: use a finite number{allowed}")
+            least = -LARGEST if name == "tau" else 0.0
+            if not least <= value <= LARGEST:
+                raise UsageError(f"{name} {value}: use a number from {least:g} to {LARGEST:g}")
         if self.step_seconds is not None and not self.step_seconds > 0:
             raise UsageError(f"steps of {self.step_seconds:g} seconds: use more than 0")
         if self.search not in SEARCHES:

@@ -51,12 +51,14 @@ class Starts:
             _sliding(values[: self.count - first], window, result[first:])
             result[:first] = NOTHING
             return result
-        result[:] = NOTHING
-        there = np.flatnonzero(self.high > (self.low if len(self.low) else 0))
         if len(self.low):
+            result[:] = NOTHING
+            there = np.flatnonzero(self.high > self.low)
             result[there] = _ranges(values, self.low[there], self.high[there])
-        else:
-            result[there] = np.maximum.accumulate(values)[self.high[there] - 1]
+            return result
+        first = int(np.searchsorted(self.high, 1))
+        result[:first] = NOTHING
+        np.take(np.maximum.accumulate(values), self.high[first:] - 1, out=result[first:])
         return result
 
     def of_edge(self, edge: int) -> tuple[int, int]:
@@ -137,8 +139,6 @@ def disjoint_spans(profile: Profile, k: int, bonus: Ints | None = None) -> list[
     found, last = [], len(ends) - 1
     for before, total in zip(totals[-2::-1], totals[:0:-1], strict=True):
         last = int(np.searchsorted(total[: last + 1], total[last]))
-        if total[last] == before[last]:
-            continue
         low, high = starts.of_edge(last)
         gains = before[low:high] - begins[low:high]
         first = low + int(np.argmax(gains))
