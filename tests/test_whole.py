@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from clipsearch.errors import UsageError
+from clipsearch.search import whole
 from clipsearch.search.retrieve import SearchSpec
-from clipsearch.search.whole import search
+from clipsearch.search.whole import best_mean, search
 from clipsearch.store.store import Store
 from tests.test_retrieve import QUERY, scoring, store_of
 from tests.vectors import image, manifest, unit_rows, video
@@ -104,6 +105,30 @@ def test_few_videos_are_looked_at_when_these_settle_the_ranking(tmp_path, monkey
     assert len(looked) == 1
     found(store, top=1, exact=True)
     assert len(looked) == 1 + 31
+
+
+def test_no_span_has_a_larger_mean_than_is_said():
+    rng = np.random.default_rng(3)
+    for _ in range(300):
+        count = int(rng.integers(1, 12))
+        curve, lengths = rng.normal(0, 0.3, count), rng.choice([0.5, 1, 1.5, 2, 7], count)
+        most = best_mean(curve, lengths)
+        for first in range(count):
+            for last in range(first + 1, count + 1):
+                whole = (first, last) == (0, count)  # where nothing stands out
+                if whole or lengths[first:last].sum() >= 2:
+                    assert np.average(curve[first:last], weights=lengths[first:last]) <= most
+
+
+def test_only_so_many_videos_are_looked_at_for_a_hit(tmp_path, monkeypatch):
+    clips = [video(f"{n}.mp4", scoring(0.5 + n / 100, 0, 0, 0, 0, 0)) for n in range(12)]
+    store = store_of(tmp_path, *clips, video("good.mp4", event(2, 3, 9, high=0.45)))
+    assert found(store, top=1) == [("good.mp4", 2.0, 5.0, 0.45)]
+    monkeypatch.setattr(whole, "VIDEOS_PER_HIT", 5)
+    monkeypatch.setattr(whole, "FIRST_FRAMES_PER_HIT", 1)
+    monkeypatch.setattr(whole, "MORE_FRAMES", 2)
+    assert found(store, top=1)[0][0] != "good.mp4"
+    assert found(store, top=1, exact=True) == [("good.mp4", 2.0, 5.0, 0.45)]
 
 
 def test_spans_are_ranked_among_other_kinds(tmp_path):

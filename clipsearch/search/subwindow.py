@@ -19,7 +19,7 @@ from clipsearch.search.profile import Floats, Ints, Profile
 
 _Number = TypeVar("_Number", np.int64, np.float64)
 
-TOP_BLOCKS = 48  # of the coarsest level
+TOP_BLOCKS = 80  # of the coarsest level
 FIRST_PAIRS = 256  # the best pairs go down first, to find a good span early
 CLIMBS = 4  # of the first span found, where bounds alone drop too few pairs
 MOST_PAIRS = 2**18  # refined at once: bounds the memory

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
 from clipsearch.search.films import Film
+from clipsearch.search.profile import SLACK_SECONDS, Floats
 from clipsearch.search.retrieve import SearchSpec, retrieve, unit_kinds
-from clipsearch.search.spans import find_spans
+from clipsearch.search.spans import MIN_SECONDS, find_spans
 from clipsearch.store.lookup import NO_MEDIA
 from clipsearch.store.store import Store
 from clipsearch.types import Hit, Span, Vectors
 
 SPANS_A_VIDEO = 5
+VIDEOS_PER_HIT = 32  # looked at, at most
+SLACK_SCORE = 1e-6  # rounding
 FIRST_FRAMES_PER_HIT = 16  # several frames usually share one span
 MORE_FRAMES = 4  # factor, while the frames do not settle the ranking
 
@@ -40,17 +44,35 @@ def retrieve_spans(store: Store, query: Vectors, spec: SearchSpec) -> list[Hit]:
 
     Videos are taken in the order of their best frames. No span's mean exceeds its video's best
     frame, so the ranking is settled when the next frame is no better than the last hit wanted:
-    the hits are those of all videos, up to what the vector index misses. `spec.exact` looks at
-    every video.
+    the hits are those of all videos, up to what the vector index misses, and up to
+    VIDEOS_PER_HIT. `spec.exact` looks at every video.
     """
-    hits: list[Hit] = []
-    for media_id, best in _all_videos(store) if spec.exact else _promising(store, query, spec.top):
-        settled = len(hits) >= spec.top and hits[spec.top - 1].score >= best
-        if settled or best < spec.min_score:
+    found: list[_Found] = []
+    videos = _all_videos(store) if spec.exact else _promising(store, query, spec.top)
+    for media_id, best in videos:
+        full = len(found) >= spec.top
+        least = max(spec.min_score, found[spec.top - 1].score) if full else spec.min_score
+        if best < least or (full and best == least):
             break
-        hits += _hits(store, query, media_id, spec)
-        hits.sort(key=lambda hit: (-hit.score, str(hit.path), hit.start))
-    return hits[: spec.top]
+        found += _spans(store, query, media_id, spec, least=-np.inf if spec.exact else least)
+        found.sort(key=lambda each: (-each.score, each.media_id, each.start))
+    found = found[: spec.top]
+    media = store.catalog.media(each.media_id for each in found)
+    return [
+        Hit(media[each.media_id].path, "span", each.score, each.start, each.end, each.moment)
+        for each in found
+        if each.media_id in media  # else removed since the snapshot was taken
+    ]
+
+
+class _Found(NamedTuple):
+    """A span of a video, in seconds."""
+
+    media_id: int
+    score: float
+    start: float
+    end: float
+    moment: float
 
 
 def _all_videos(store: Store) -> Iterator[tuple[int, float]]:
@@ -64,7 +86,7 @@ def _promising(store: Store, query: Vectors, top: int) -> Iterator[tuple[int, fl
     """Videos and the cosines of their best frames, best first, as far as the index finds them."""
     seen = {NO_MEDIA}
     wanted = top * FIRST_FRAMES_PER_HIT
-    while True:
+    while len(seen) <= top * VIDEOS_PER_HIT:
         media_ids, scores = store.nearest_media(query, k=wanted, kinds=("frame",))
         for media_id, score in zip(media_ids, scores, strict=True):
             if media_id not in seen:
@@ -75,25 +97,44 @@ def _promising(store: Store, query: Vectors, top: int) -> Iterator[tuple[int, fl
         wanted *= MORE_FRAMES
 
 
-def _hits(store: Store, query: Vectors, media_id: int, spec: SearchSpec) -> list[Hit]:
-    owner = store.catalog.media([media_id]).get(media_id)
+def _spans(
+    store: Store, query: Vectors, media_id: int, spec: SearchSpec, *, least: float
+) -> list[_Found]:
+    """The spans of one video; none when they cannot score `least`."""
     frames = store.frames(media_id)
-    if owner is None or not len(frames.vectors):
+    if not len(frames.vectors):
         return []  # removed since the snapshot was taken
     film = Film(frames)
     [curve] = film.curves(query)
+    if best_mean(curve, np.diff(film.edges)) < least:
+        return []
     found = find_spans(curve, film.edges, k=SPANS_A_VIDEO, overlap=0.0, novelty=film.novelty)
     places = _merged(_strong(found), spec.merge_gap_seconds) or [(0, len(curve))]
-    hits = []
+    spans = []
     for first, last in places:
         lengths = np.diff(film.edges[first : last + 1])
         score = float(curve[first:last] @ lengths / lengths.sum())
-        at = first + int(np.argmax(curve[first:last]))
-        start, end = float(film.edges[first]), float(film.edges[last])
-        moment = float(film.edges[at])
         if score >= spec.min_score:
-            hits.append(Hit(owner.path, "span", score, start, end, moment))
-    return hits
+            at = first + int(np.argmax(curve[first:last]))
+            start, end, moment = film.edges[[first, last, at]].tolist()
+            spans.append(_Found(media_id, score, start, end, moment))
+    return spans
+
+
+def best_mean(curve: Floats, lengths: Floats) -> float:
+    """No span of at least the usual length has a larger mean over time.
+
+    A span of several cells falls into runs of two and three, one of which has its mean or more;
+    a span of one cell is that cell, which must last long enough.
+    """
+    alone = curve[lengths >= MIN_SECONDS - SLACK_SECONDS] if len(curve) > 1 else curve
+    best = float(alone.max(initial=-1.0))
+    for count in (2, 3):
+        if len(curve) >= count:
+            ones = np.ones(count)
+            sums = np.convolve(curve * lengths, ones, "valid")
+            best = max(best, float((sums / np.convolve(lengths, ones, "valid")).max()))
+    return best + SLACK_SCORE
 
 
 def _strong(ranked: Sequence[Span]) -> list[Span]:
