@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -117,30 +116,40 @@ def test_words_find_their_photo(
     assert {list(photos)[i] for i in best} == names
 
 
-def test_the_centre_that_ships_is_the_one_of_these_weights(
-    encoder: BuiltinEncoder, tmp_path: Path
-) -> None:
-    shipped = json.loads(builtin.CENTRE_FILE.read_text())
-    builtin.write_centre(tmp_path / "centre.json")
-    made = json.loads((tmp_path / "centre.json").read_text())
-    np.testing.assert_allclose(shipped.pop("centre"), made.pop("centre"), atol=1e-6)
-    assert shipped == made
+def test_the_class_vectors_that_ship_are_those_of_these_weights(tmp_path: Path) -> None:
+    builtin.write_classes(tmp_path / "made.npz")
+    with np.load(builtin.CLASSES_FILE) as shipped, np.load(tmp_path / "made.npz") as made:
+        assert set(shipped) == set(made)
+        np.testing.assert_allclose(shipped["vectors"], made["vectors"], atol=1e-6)
+        for name in ("text_weights_sha256", "class_names_sha256"):
+            assert str(shipped[name]) == str(made[name])
 
 
-def test_other_weights_get_their_own_centre(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def other_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file that ships is of other weights than the installed ones, and wrong for these."""
+    with np.load(builtin.CLASSES_FILE) as shipped:
+        record = dict(shipped)
+    record |= {"vectors": record["vectors"] + 9, "text_weights_sha256": np.array("0" * 64)}
+    np.savez(tmp_path / "other.npz", **record)
+    monkeypatch.setattr(builtin, "CLASSES_FILE", tmp_path / "other.npz")
+
+
+def test_other_weights_get_their_own_class_vectors(
+    other_weights: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    record = json.loads(builtin.CENTRE_FILE.read_text())
-    expected = np.array(record["centre"], dtype=np.float32)
-    record |= {"centre": [9.0] * 384, "text_weights_sha256": "0" * 64}
-    (tmp_path / "centre.json").write_text(json.dumps(record))
-    monkeypatch.setattr(builtin, "CENTRE_FILE", tmp_path / "centre.json")
-    np.testing.assert_allclose(BuiltinEncoder(device="cpu")._text_centre(), expected, atol=1e-6)
+    names = [f"thing {n}" for n in range(1000)]
+    monkeypatch.setattr(builtin, "class_names", lambda: names)
+    monkeypatch.setattr(builtin, "_names_sha256", lambda _: builtin._recorded().class_names_sha256)
+    encoder = BuiltinEncoder(device="cpu")
+    wanted = encoder._text.encode([builtin.PROMPT + name for name in names])
+    np.testing.assert_allclose(encoder.class_vectors(), wanted, atol=1e-6)
 
 
 def test_other_class_names_are_refused(
-    encoder: BuiltinEncoder, monkeypatch: pytest.MonkeyPatch
+    other_weights: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    encoder = BuiltinEncoder(device="cpu")
     monkeypatch.setattr(builtin, "class_names", lambda: ["cat"] * 1000)
     with pytest.raises(EncoderError, match="timm"):
         encoder.class_vectors()

