@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from clipsearch.version import VERSION
 
 if TYPE_CHECKING:
+    from clipsearch import eval
     from clipsearch.engine import Index
     from clipsearch.errors import (
         ClipsearchError,
@@ -34,9 +35,18 @@ if TYPE_CHECKING:
     from clipsearch.media.clips import Clip, cut
     from clipsearch.media.sampling import SamplingSpec, parse_sampling
     from clipsearch.search.align import align, find_interval
+    from clipsearch.search.films import novelty_of
     from clipsearch.search.spans import find_span, find_spans
-    from clipsearch.types import Failure, Hit, IndexStatus, IngestReport, Span, StoredMedia
-    from clipsearch.video import Video
+    from clipsearch.types import (
+        Failure,
+        Hit,
+        IndexStatus,
+        IngestReport,
+        Span,
+        StoredMedia,
+        VideoFrames,
+    )
+    from clipsearch.video import Curves, Video
 
 __version__ = VERSION
 
@@ -45,6 +55,7 @@ __all__ = [
     "AddOptions",
     "Clip",
     "ClipsearchError",
+    "Curves",
     "EncoderError",
     "Failure",
     "Hit",
@@ -62,29 +73,44 @@ __all__ = [
     "StoredMedia",
     "UsageError",
     "Video",
+    "VideoFrames",
     "align",
     "cut",
+    "eval",
     "find_interval",
     "find_span",
     "find_spans",
+    "novelty_of",
     "parse_sampling",
 ]
 
+_MODULES = ("eval",)
 _HOMES = {
     "clipsearch.engine": ("Index",),
     "clipsearch.ingest": ("AddListener", "AddOptions", "Progress"),
     "clipsearch.media.clips": ("Clip", "cut"),
     "clipsearch.media.sampling": ("SamplingSpec", "parse_sampling"),
     "clipsearch.search.align": ("align", "find_interval"),
+    "clipsearch.search.films": ("novelty_of",),
     "clipsearch.search.spans": ("find_span", "find_spans"),
-    "clipsearch.types": ("Failure", "Hit", "IndexStatus", "IngestReport", "Span", "StoredMedia"),
-    "clipsearch.video": ("Video",),
+    "clipsearch.types": (
+        "Failure",
+        "Hit",
+        "IndexStatus",
+        "IngestReport",
+        "Span",
+        "StoredMedia",
+        "VideoFrames",
+    ),
+    "clipsearch.video": ("Curves", "Video"),
 }
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'clipsearch' has no attribute {name!r}")
+    if name in _MODULES:
+        return import_module(f"clipsearch.{name}")
     home = next((m for m, names in _HOMES.items() if name in names), "clipsearch.errors")
     value = getattr(import_module(home), name)
     globals()[name] = value

@@ -17,11 +17,13 @@ from clipsearch.encoders.base import Encoder
 from clipsearch.errors import EncoderError, UsageError
 from clipsearch.ingest import AddListener, AddOptions, Ingest, Progress, scopes_of
 from clipsearch.ingest.changes import find_media
+from clipsearch.ingest.frames import check_video
 from clipsearch.ingest.given import check_utf8, ingest_spec, recorded_sampling, split_missing
 from clipsearch.media import SamplingSpec
 from clipsearch.search.everyday import everyday_queries
 from clipsearch.search.query import encode_words
 from clipsearch.search.retrieve import DEFAULT_KINDS, MERGE_GAP_SECONDS, SearchSpec, unit_kinds
+from clipsearch.search.spans import SpanOptions
 from clipsearch.search.whole import search
 from clipsearch.store import upkeep
 from clipsearch.store.lookup import lookup_columns
@@ -43,7 +45,7 @@ from clipsearch.types import (
     Vectors,
 )
 from clipsearch.version import VERSION
-from clipsearch.video import AlignOptions, SpanOptions, Video
+from clipsearch.video import AlignOptions, Video
 
 
 def _ignore(*_: object) -> None:
@@ -270,25 +272,35 @@ class Index:
         return search(self._store, vectors, spec)
 
     def video(
-        self, path: str | os.PathLike[str], *, on_progress: Callable[[Progress], None] = _ignore
+        self,
+        path: str | os.PathLike[str],
+        *,
+        fps: float | None = None,
+        on_progress: Callable[[Progress], None] = _ignore,
     ) -> Video:
         """One video, to be searched for spans or aligned with a script, again and again.
 
         Its frames come from the index if it is there, also when the file is away; one that is not,
         or that has changed since, is decoded and encoded as the index does it, and not added.
+        fps: decode and encode so many frames a second, whatever is indexed.
 
         Raises UsageError for what is no video, MediaError for one that cannot be read.
         """
+        sampling = self.sampling or SamplingSpec() if fps is None else SamplingSpec(fps=fps)
         file, media = find_media(self._store.catalog, Path(path))
-        if media is None:
-            sampling = self.sampling or SamplingSpec()
-            return Video.read(
-                file, self.encoder, sampling, on_notice=self._on_notice, on_progress=on_progress
-            )
-        if media.kind != "video":
+        if media is not None and media.kind != "video":
             raise UsageError(f"{file} is a picture: spans are parts of videos")
-        frames = self._store.frames(media.id)
-        return Video(file, frames, self.encoder, on_notice=self._on_notice)
+        if media is not None and fps is None:
+            frames = self._store.frames(media.id)
+            return Video(file, frames, self.encoder, on_notice=self._on_notice)
+        check_video(file)
+        return Video.read(
+            file, self.encoder, sampling, on_notice=self._on_notice, on_progress=on_progress
+        )
+
+    def is_current(self, path: str | os.PathLike[str]) -> bool:
+        """Whether a file is the one that was indexed: its content, if it is there."""
+        return find_media(self._store.catalog, Path(path))[1] is not None
 
     def span(
         self, path: str | os.PathLike[str], text: str, **options: Unpack[SpanOptions]

@@ -20,25 +20,12 @@ from clipsearch.media import ReadSpec, SamplingSpec
 from clipsearch.search.align import align, find_interval, joint_curve
 from clipsearch.search.films import Film
 from clipsearch.search.query import encode_words
-from clipsearch.search.spans import OVERLAP, ScoreName, SpanMethod, SpanSearch, find_spans
+from clipsearch.search.spans import SpanMethod, SpanOptions
 from clipsearch.types import Span, Vectors, VideoFrames
 
 
 def _ignore(_: object) -> None:
     """The listener that does not listen."""
-
-
-class SpanOptions(TypedDict, total=False):
-    """The options of `find_span` that a search in a video takes."""
-
-    min_seconds: float
-    max_seconds: float | None
-    score: ScoreName | float
-    tau: float
-    smooth_seconds: float
-    step_seconds: float | None
-    beta: float
-    search: SpanSearch
 
 
 class AlignOptions(TypedDict, total=False):
@@ -100,10 +87,10 @@ class Video:
         model, device, offline: as for `Index.create`. Raises UsageError for what is no video,
         MediaError for one that cannot be read, EncoderError.
         """
-        check_video(Path(path))
+        file, sampling = Path(os.path.abspath(path)), SamplingSpec(fps=fps)  # noqa: PTH100
+        check_video(file)
         encoder = load_encoder(resolve(model, offline=offline, on_notice=on_notice), device=device)
-        sampling = SamplingSpec(fps=fps)
-        return cls.read(Path(path), encoder, sampling, on_notice=on_notice, on_progress=on_progress)
+        return cls.read(file, encoder, sampling, on_notice=on_notice, on_progress=on_progress)
 
     @classmethod
     def read(
@@ -120,6 +107,11 @@ class Video:
         frames = read_frames(path, encoder, spec, on_progress=on_progress)
         return cls(path, frames, encoder, on_notice=on_notice)
 
+    @property
+    def seconds(self) -> float:
+        """From where the first frame is shown to where the last one ends."""
+        return float(self._film.edges[-1] - self._film.edges[0])
+
     def span(self, text: str, **options: Unpack[SpanOptions]) -> Span | None:
         """The span that matches words best; None if nothing stands out. Options: `find_span`."""
         return next(iter(self.spans(text, k=1, **options)), None)
@@ -129,25 +121,18 @@ class Video:
         text: str,
         *,
         k: int = 5,
-        overlap: float = OVERLAP,
+        overlap: float = 0.0,
         method: SpanMethod = "scan",
         **options: Unpack[SpanOptions],
     ) -> list[Span]:
-        """At most k spans that match words best, ranked. Options: those of `find_spans`.
+        """At most k spans that match words best, ranked, apart from each other unless `overlap`
+        (an IoU) allows more. Options: those of `find_spans`.
 
-        Those that match less than the rest of the video does are left out.
+        Those that match no better than the rest of the video are left out.
         """
         [curve] = self._film.curves(self._encode([text]))
-        found = find_spans(
-            curve,
-            self._film.edges,
-            k=k,
-            overlap=overlap,
-            method=method,
-            novelty=self._film.novelty,
-            **options,
-        )
-        return [self._film.in_frames(span) for span in found if span.contrast >= 0]
+        found = self._film.spans(curve, k=k, overlap=overlap, method=method, **options)
+        return [self._film.in_frames(span) for span in found]
 
     def align(
         self, lines: Sequence[str], *, tau: ArrayLike | None = None, **options: Unpack[AlignOptions]
@@ -157,14 +142,12 @@ class Video:
         tau: None, the default here, takes for each line what is halfway between the inside and
         the outside of its best span. Other options: those of `clipsearch.align`.
         """
-        found = align(
-            self._film.curves(self._encode(lines)),
-            self._film.edges,
-            novelty=self._film.novelty,
-            tau=tau,
-            **options,
-        )
-        return [None if span is None else self._film.in_frames(span) for span in found]
+        curves = self._film.curves(self._encode(lines))
+        found = align(curves, self._film.edges, novelty=self._film.novelty, tau=tau, **options)
+        return [
+            None if span is None else self._shown(span, curve)
+            for span, curve in zip(found, curves, strict=True)
+        ]
 
     def interval(
         self, lines: Sequence[str], *, max_texts: int = 8, **options: Unpack[SpanOptions]
@@ -174,28 +157,34 @@ class Video:
         Options: those of `clipsearch.find_interval`.
         """
         vectors = self._encode(lines)
+        curves, gram = self._film.curves(vectors), vectors @ vectors.T
         found = find_interval(
-            self._film.curves(vectors),
-            vectors @ vectors.T,
+            curves,
+            gram,
             self._film.edges,
             max_texts=max_texts,
             novelty=self._film.novelty,
             **options,
         )
-        return None if found is None else (found[0], self._film.in_frames(found[1]))
+        if found is None:
+            return None
+        texts, span = found
+        curve = joint_curve(curves, gram, texts)
+        assert curve is not None, "it was searched"
+        shown = self._shown(span, curve)
+        return None if shown is None else (texts, shown)
 
     def joint_span(
         self, lines: Sequence[str], texts: slice, **options: Unpack[SpanOptions]
     ) -> Span | None:
         """The span that matches some lines together, by the mean of their vectors."""
-        found = find_spans(
-            self.joint_curve(lines, texts).similarities[0],
-            self._film.edges,
-            k=1,
-            novelty=self._film.novelty,
-            **options,
-        )
+        [curve] = self.joint_curve(lines, texts).similarities
+        found = self._film.spans(curve, k=1, **options)
         return self._film.in_frames(found[0]) if found else None
+
+    def _shown(self, span: Span, curve: NDArray[np.float64]) -> Span | None:
+        seen = self._film.seen(span.frames, curve, score=span.score)
+        return None if seen is None else self._film.in_frames(seen)
 
     def curves(self, texts: Sequence[str]) -> Curves:
         """The similarity of each text over time."""

@@ -134,7 +134,7 @@ def test_scripts_against_all_placings(cells: int, monkeypatch: pytest.MonkeyPatc
         found = align(rows, times, **arguments)
         if skip == math.inf:
             skip = 1e6
-        check_script(found, scored, skip, edges, smoothed)
+        check_script(found, scored, skip, edges, rows.tolist())
     assert 50 < refused < 400
 
 

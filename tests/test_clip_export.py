@@ -1,10 +1,11 @@
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from clipsearch.errors import UsageError
-from clipsearch.interfaces.clips import MANIFEST_FILE, Piece, Record, export_clips
+from clipsearch.interfaces.clips import LOCK_FILE, MANIFEST_FILE, Piece, Record, export_clips
 from clipsearch.media import ReadSpec, SamplingSpec, open_media
 from clipsearch.types import Failure
 from tests.media_files import VideoPlan, number_of, write_video
@@ -56,6 +57,7 @@ def test_pieces_become_files_and_records(tmp_path: Path, video: Path) -> None:
         "001_a_video_1_0.40-0.80.mp4",
         "002_a_video_1_1.60-1.80.mp4",
         MANIFEST_FILE,
+        LOCK_FILE,
     }
 
 
@@ -162,4 +164,15 @@ def test_an_interrupted_run_has_listed_its_clips(
     with pytest.raises(KeyboardInterrupt):
         export_clips(pieces, tmp_path / "c", pad_seconds=0, reencode=False, on_failure=interrupt)
     assert len(manifest(tmp_path / "c")) == 1
-    assert len(list((tmp_path / "c").iterdir())) == 2
+    assert len(list((tmp_path / "c").iterdir())) == 3
+
+
+def test_exports_into_one_folder_take_turns(tmp_path: Path, video: Path) -> None:
+    folder = tmp_path / "c"
+    with ThreadPoolExecutor(4) as pool:
+        made = list(pool.map(lambda _: export([Piece(video, 0.4, 0.8, 0.3)], folder), range(6)))
+    assert [failures for _, failures in made] == [[]] * 6
+    files = {record["file"] for records, _ in made for record in records}
+    assert len(files) == 6
+    assert {record["file"] for record in manifest(folder)} == files
+    assert {path.name for path in folder.iterdir()} == files | {MANIFEST_FILE, LOCK_FILE}

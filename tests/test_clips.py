@@ -1,4 +1,5 @@
 import contextlib
+import errno
 import math
 import os
 from fractions import Fraction
@@ -405,3 +406,25 @@ def test_a_full_disk_is_no_bad_file(
     assert type(caught.value) is OSError
     assert caught.value.filename == str(small_disk / "c.mp4")
     assert [file.name for file in small_disk.iterdir()] == ["filler"]
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_file_that_comes_meanwhile_is_not_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
+    path, target = write_video(tmp_path / "v.mp4"), tmp_path / "c.mp4"
+
+    def link(source: Path, name: Path) -> None:
+        if not links:
+            raise OSError(errno.EPERM, "no hard links here")
+        name.write_bytes(b"another's")
+        raise FileExistsError(errno.EEXIST, "there it is")
+
+    monkeypatch.setattr("os.link", link)
+    if links:
+        with pytest.raises(UsageError, match="exists"):
+            cut(path, 0, 1, target)
+        assert target.read_bytes() == b"another's"
+    else:
+        cut(path, 0, 1, target)
+    assert {file.name for file in tmp_path.iterdir()} == {"v.mp4", "c.mp4"}

@@ -8,7 +8,6 @@ import pytest
 from clipsearch.errors import UsageError
 from clipsearch.search import films
 from clipsearch.search.films import Film, novelty_of
-from clipsearch.search.spans import find_span
 from clipsearch.types import VideoFrames
 from tests.vectors import unit_rows
 
@@ -65,15 +64,63 @@ def test_a_gap_is_a_cell_that_is_neither_like_a_text_nor_unlike_it():
     np.testing.assert_allclose(film.curves(query), wanted, atol=1e-6)
 
 
-def test_the_time_that_a_gap_takes_does_not_move_a_span():
+def black_in_the_middle():
+    """Ten frames of which the last four are alike, with 14 s of black before these."""
     vectors = np.vstack([unit_rows(1, 1).repeat(6, 0), unit_rows(1, 9).repeat(4, 0)])
     starts = [0, 1, 2, 3, 4, 5, 20, 21, 22, 23]
-    film = Film(frames(vectors, starts, [start + 1 for start in starts]))
+    return Film(frames(vectors, starts, [start + 1 for start in starts])), vectors
+
+
+def test_the_time_that_a_gap_takes_does_not_move_a_span():
+    film, vectors = black_in_the_middle()
     [curve] = film.curves(vectors[-1:])
-    span = find_span(curve, film.edges, novelty=film.novelty, smooth_seconds=0)
-    assert span is not None
-    assert (span.start, span.end) == (20, 24)
+    [span] = film.spans(curve, k=1, smooth_seconds=0)
+    assert (span.start, span.end, span.frames) == (20, 24, (7, 11))
     assert film.in_frames(span).frames == (6, 10)
+    assert film.moment(span, curve) == 20
+
+
+def test_black_is_never_what_is_found():
+    """Whatever is looked for, and though the picture changes at its ends."""
+    rng = np.random.default_rng(11)
+    for seed in range(60):
+        vectors = unit_rows(60, seed)
+        starts = np.arange(60.0) + np.where(np.arange(60) >= 30, 6, 0)
+        film = Film(frames(vectors, starts, starts + 1))
+        curve = film.curves(unit_rows(1, seed + 1000))[0]
+        curve[45:52] += 0.3 * rng.random()
+        spans = film.spans(curve, k=3)
+        assert spans
+        for span in spans:
+            assert film.numbers[span.frames[0]] >= 0
+            assert film.numbers[span.frames[1] - 1] >= 0
+            assert span.contrast > 0
+
+
+def test_black_at_the_ends_of_a_span_is_left_out():
+    film, vectors = black_in_the_middle()
+    [curve] = film.curves(vectors[-1:])
+    assert film.seen((6, 7), curve) is None
+    span = film.seen((6, 9), curve, score=3.0)
+    assert span is not None
+    assert (span.start, span.end, span.frames, span.score) == (20, 22, (7, 9), 3.0)
+    assert span.similarity == pytest.approx(1)
+    others = (6 * float(vectors[0] @ vectors[-1]) + 2) / 8
+    assert span.contrast == pytest.approx(1 - others, abs=1e-6)
+
+
+def test_what_does_not_stand_out_makes_room_for_what_does():
+    """Changes of the picture alone make no span, and hide none."""
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        shots = np.repeat(unit_rows(12, seed), 10, axis=0)
+        film = Film(frames(shots, np.arange(120.0), np.arange(120.0) + 1))
+        curve = rng.normal(0, 0.02, 120)
+        curve[60:63] += 0.02
+        one, five = film.spans(curve, k=1), film.spans(curve, k=5, overlap=0.0)
+        assert len(one) == 1
+        assert one[0].contrast > 0
+        assert one[0] == five[0]
 
 
 def test_frames_that_are_never_on_display_do_not_count():

@@ -228,10 +228,10 @@ def test_rows_then_a_map(tmp_path: Path) -> None:
     curves = [curve(f"line {i}", spans=[span(i, i + 1)] if i != 2 else []) for i in range(9)]
     plot_curves(target, "v.mp4", curves[:MOST_ROWS], strip=[])
     texts = svg_texts(target)
-    assert [f"{i + 1}  line {i}" in texts for i in range(9)] == [True] * 8 + [False]
+    assert [f"{i}  line {i}" in texts for i in range(9)] == [True] * 8 + [False]
     assert "similarity" not in texts
     plot_curves(target, "v.mp4", curves, strip=strip())
-    assert {f"{i + 1}  line {i}" for i in range(9)} | {"similarity"} <= set(svg_texts(target))
+    assert {f"{i}  line {i}" for i in range(9)} | {"similarity"} <= set(svg_texts(target))
 
 
 def test_a_long_film_gives_a_small_file(tmp_path: Path) -> None:

@@ -7,9 +7,11 @@ import pytest
 
 from clipsearch.errors import UsageError
 from clipsearch.search import whole
+from clipsearch.search.films import Film
 from clipsearch.search.retrieve import SearchSpec
 from clipsearch.search.whole import best_mean, search
 from clipsearch.store.store import Store
+from clipsearch.types import VideoFrames
 from tests.test_retrieve import QUERY, scoring, store_of
 from tests.vectors import image, manifest, unit_rows, video
 
@@ -112,12 +114,22 @@ def test_no_span_has_a_larger_mean_than_is_said():
     for _ in range(300):
         count = int(rng.integers(1, 12))
         curve, lengths = rng.normal(0, 0.3, count), rng.choice([0.5, 1, 1.5, 2, 7], count)
-        most = best_mean(curve, lengths)
-        for first in range(count):
-            for last in range(first + 1, count + 1):
-                whole = (first, last) == (0, count)  # where nothing stands out
-                if whole or lengths[first:last].sum() >= 2:
-                    assert np.average(curve[first:last], weights=lengths[first:last]) <= most
+        ends = np.cumsum(lengths)
+        black = rng.random(count) < 0.1
+        black[0] = False
+        there = ~black
+        film = Film(VideoFrames(unit_rows(count, 1)[there], (ends - lengths)[there], ends[there]))
+        curve, lengths = curve[: len(film.numbers)], np.diff(film.edges)
+        most, shown = best_mean(film, curve), film.numbers >= 0
+        for first in range(len(curve)):
+            for last in range(first + 1, len(curve) + 1):
+                whole = (first, last) == (0, len(curve))  # where nothing stands out
+                span = film.seen((first, last), curve)
+                if span is not None and (whole or lengths[first:last].sum() >= 2):
+                    inside = np.flatnonzero(shown[first:last]) + first
+                    mean = np.average(curve[inside], weights=lengths[inside])
+                    assert span.similarity == pytest.approx(mean)
+                    assert mean <= most
 
 
 def test_only_so_many_videos_are_looked_at_for_a_hit(tmp_path, monkeypatch):

@@ -22,7 +22,9 @@ Chunk = list[tuple[Unit, Prepared]]
 
 def check_video(path: Path) -> None:
     """Raise UsageError for a path that is not that of a video."""
-    if not path.is_file():
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder: name one video")
+    if not path.exists():
         raise UsageError(f"{path}: no such file")
     if kind_of(path.name) != "video":
         raise UsageError(f"{path}: its name is not that of a video, and spans are parts of videos")

@@ -6,10 +6,13 @@ import json
 import math
 import re
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import filelock
 
 from clipsearch.errors import MediaError, UsageError
 from clipsearch.interfaces.console import escaped, say
@@ -22,6 +25,8 @@ MANIFEST_FILE = "clips.json"
 FALLBACK_SUFFIX = ".mkv"  # holds what other containers hold, nearly all
 STEM_BYTES = 120  # of a source's name that go into a clip's: names end at 255
 DECIMALS = 3
+SCORE_DECIMALS = 6
+LOCK_FILE = ".clips.lock"
 _KEYS = frozenset({"file", "source", "start", "end", "clip_start", "clip_end", "score", "query"})
 _UNSAFE = re.compile(r"[^\w-]+")
 _NUMBER = re.compile(r"(\d+)_")
@@ -51,17 +56,46 @@ def export_clips(
     Files are named `NNN_<stem>_<start>-<end>.<suffix>` and listed in `clips.json`, in the order of
     the pieces. A folder that has clips keeps them: numbers go on from the highest in use, and the
     manifest grows. It is written after each clip, so an interrupted run has listed what it made.
-    Two runs at the same time need two folders.
+    A second run into the same folder waits for the first.
 
     Returns the records of the new clips. A source that cannot be cut goes to `on_failure`; a
     picture is passed over with a notice. Raises UsageError for a folder that cannot be used, and
     OSError if it cannot be written.
     """
-    from clipsearch.media.clips import cut
-
     if not (math.isfinite(pad_seconds) and pad_seconds >= 0):
         raise UsageError(f"{pad_seconds} seconds of padding: need 0 or more")
-    listed = _opened(folder)
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file: clips need a folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    with _lock(folder):
+        return _export(pieces, folder, pad_seconds, reencode, on_failure)
+
+
+@contextmanager
+def _lock(folder: Path) -> Iterator[None]:
+    """Numbers and the manifest belong to one process at a time."""
+    lock = filelock.FileLock(folder / LOCK_FILE)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        say(f"waiting for another export into {escaped(str(folder))}")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _export(
+    pieces: Sequence[Piece],
+    folder: Path,
+    pad_seconds: float,
+    reencode: bool,
+    on_failure: Callable[[Failure], None],
+) -> list[Record]:
+    from clipsearch.media.clips import cut
+
+    listed = _listed(folder / MANIFEST_FILE)
     number = _last_number(folder, listed)
     records: list[Record] = []
     for piece in pieces:
@@ -98,7 +132,7 @@ def _record(piece: Piece, file: str, clip_start: float, clip_end: float) -> Reco
         "end": piece.end,
         "clip_start": round(clip_start, DECIMALS),
         "clip_end": round(clip_end, DECIMALS),
-        "score": piece.score,
+        "score": round(piece.score, SCORE_DECIMALS),
         "query": piece.query,
     }
 
@@ -114,12 +148,8 @@ def _name(number: int, source: Path, start: float, end: float) -> str:
     return f"{number:03}_{stem}_{start:.2f}-{end:.2f}{suffix}"
 
 
-def _opened(folder: Path) -> list[Record]:
-    """What the folder's manifest lists; the folder is made if it is missing."""
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder} is a file: clips need a folder")
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / MANIFEST_FILE
+def _listed(path: Path) -> list[Record]:
+    """What a manifest lists; nothing if there is none."""
     try:
         listed = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:

@@ -112,7 +112,7 @@ def _draw_rows(video: str, curves: Sequence[PlotCurve], grid: Array, strip: Stri
     one = len(curves) == 1
     labels = [fitted(curve.label, LABEL_COLUMNS, 2 if one else 1) for curve in curves]
     if not one:
-        labels = [f"{number}  {label}" for number, label in enumerate(labels, 1)]
+        labels = [f"{number}  {label}" for number, label in enumerate(labels)]
     texts = [TEXT_LINE * (label.count("\n") + 1) + 0.05 for label in labels]
     inches = CURVE if one else CURVE_OF_MANY
     high = strip_height(strip, WIDTH - LEFT - RIGHT)
@@ -253,7 +253,7 @@ def _draw_map(video: str, curves: Sequence[PlotCurve], grid: Array, strip: Strip
     axes.grid(False)
     every = -(-len(curves) // MOST_MAP_LABELS)
     rows = range(0, len(curves), every)
-    texts = [f"{row + 1}  {fitted(curves[row].label, MAP_LABEL_COLUMNS)}" for row in rows]
+    texts = [f"{row}  {fitted(curves[row].label, MAP_LABEL_COLUMNS)}" for row in rows]
     axes.set_yticks([row + 0.5 for row in rows], texts, size=8)
     _draw_path(axes, curves)
     _colour_bar(sheet, image)
@@ -263,12 +263,12 @@ def _draw_map(video: str, curves: Sequence[PlotCurve], grid: Array, strip: Strip
 
 
 def _draw_path(axes: Axes, curves: Sequence[PlotCurve]) -> None:
-    """Each line's first span, joined to the next line's; a line without a span breaks it."""
+    """Each line's spans."""
     x, y = [], []
     for row, curve in enumerate(curves):
-        best = curve.spans[0] if curve.spans else None
-        x += [best.start, best.end] if best else [np.nan]
-        y += [row + 0.5] * (2 if best else 1)
+        for span in curve.spans:
+            x += [span.start, span.end, np.nan]
+            y += [row + 0.5] * 3
     for colour, width in (("white", 3.4), (PATH_COLOUR, 1.8)):
         axes.plot(x, y, color=colour, lw=width, solid_joinstyle="round", zorder=3)
 

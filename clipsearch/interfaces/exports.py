@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -14,6 +14,8 @@ from clipsearch.interfaces.clips import MANIFEST_FILE, Piece, export_clips
 from clipsearch.interfaces.console import escaped, say
 from clipsearch.interfaces.durations import seconds
 from clipsearch.types import Failure
+
+EXIT_NOT_CUT = 1
 
 CutOption = Annotated[Path | None, typer.Option(help="Cut the best one out into this video file.")]
 ExportOption = Annotated[
@@ -31,9 +33,7 @@ ReencodeOption = Annotated[
         "frame before.",
     ),
 ]
-OverwriteOption = Annotated[
-    bool, typer.Option("--overwrite", help="Let --cut replace a file that exists.")
-]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,40 +50,68 @@ class Export:
     def of(
         cls, cut: Path | None, folder: Path | None, pad: str, *, reencode: bool, overwrite: bool
     ) -> Export:
-        """From the options. Raises UsageError for a length that is none."""
+        """From the options. Raises UsageError for what cannot be written, before any work."""
+        if cut is not None:
+            from clipsearch.media.clips import check_clip
+
+            check_clip(cut, overwrite=overwrite)
+        if folder is not None and folder.exists() and not folder.is_dir():
+            raise UsageError(f"{folder} is a file: clips need a folder")
         return cls(cut, folder, seconds(pad, "--pad"), reencode, overwrite)
 
-    def write(self, pieces: Sequence[Piece]) -> int:
-        """Cut what was asked for, and say on stderr what came of it; how many could not be cut."""
+    @property
+    def wanted(self) -> bool:
+        """Whether anything is to be cut."""
+        return self.cut is not None or self.folder is not None
+
+    def write(
+        self, pieces: Sequence[Piece], *, is_current: Callable[[Path], bool] = lambda _: True
+    ) -> None:
+        """Cut what was asked for, and say on stderr what came of it.
+
+        is_current: whether a video is still the one that was searched. Exits with 1 when anything
+        could not be cut.
+        """
+        if not self.wanted:
+            return
         failures: list[Failure] = []
+        good = []
+        for piece in pieces:
+            if is_current(piece.path):
+                good.append(piece)
+            else:
+                failures.append(Failure(piece.path, "it changed since it was indexed: index it"))
         if self.cut is not None:
-            self._cut_best(pieces, self.cut)
+            failures += self._cut_best(good, self.cut)
         if self.folder is not None:
             made = export_clips(
-                pieces,
+                good,
                 self.folder,
                 pad_seconds=self.pad_seconds,
                 reencode=self.reencode,
                 on_failure=failures.append,
             )
-            for failure in failures:
-                say(f"skipping {escaped(str(failure.path))}: {escaped(failure.reason)}")
-            say(f"{len(made)} clips: {escaped(str(self.folder))}")
-        return len(failures)
+            count = f"{len(made)} clip{'' if len(made) == 1 else 's'}"
+            say(f"{count}: {escaped(str(self.folder))}")
+        for failure in failures:
+            say(f"skipping {escaped(str(failure.path))}: {escaped(failure.reason)}")
+        if failures:
+            raise typer.Exit(EXIT_NOT_CUT)
 
-    def _cut_best(self, pieces: Sequence[Piece], target: Path) -> None:
+    def _cut_best(self, pieces: Sequence[Piece], target: Path) -> list[Failure]:
         from clipsearch.media.clips import cut
 
         best = next((piece for piece in pieces if piece.end is not None), None)
         if best is None or best.start is None or best.end is None:
-            raise UsageError(f"nothing was found to cut into {target}")
+            return [Failure(target, "nothing was found that could be cut out")]
         start, end = max(best.start - self.pad_seconds, 0.0), best.end + self.pad_seconds
         try:
             clip = cut(
                 best.path, start, end, target, reencode=self.reencode, overwrite=self.overwrite
             )
         except MediaError as error:
-            raise MediaError(f"{best.path}: {error}") from error
+            return [Failure(best.path, str(error))]
         for note in clip.notes:
             say(f"{escaped(str(target))}: {escaped(note)}")
         say(f"{escaped(str(target))}: seconds {clip.start:.3f} to {clip.end:.3f}")
+        return []

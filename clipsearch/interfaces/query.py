@@ -71,7 +71,7 @@ def query(
     ] = False,
     device: DeviceOption = "auto",
 ) -> None:
-    """Print the images and the moments of videos that match words best."""
+    """Print the images, moments, videos or spans that match words best."""
     from clipsearch.engine import Index
 
     render = output_format(paths=filepath_only, paths0=print0, json=json, jsonl=jsonl, csv=csv)
@@ -87,12 +87,13 @@ def query(
             merge_gap=merge_gap,
             exact=exact,
         )
-    write(render([hit_record(hit) for hit in hits]))
-    if hits:
-        export.write([Piece(hit.path, hit.start, hit.end, hit.score, words) for hit in hits])
-    else:
+        write(render([hit_record(hit) for hit in hits]))
+        pieces = [Piece(hit.path, hit.start, hit.end, hit.score, words) for hit in hits]
+        if pieces:
+            export.write(pieces, is_current=opened.is_current)
+    if not hits:
         say("nothing found")
-        if fail_empty:
+        if fail_empty or export.wanted:
             raise typer.Exit(EXIT_EMPTY)
 
 

@@ -186,6 +186,9 @@ def _check_order(file: Path, i: int, line: str) -> None:
     found = _TIMES.fullmatch(line)
     assert found is not None
     numbers = tuple(int(group or 0) for group in found.groups())
+    for hours, minutes, seconds, _ in (found.groups()[:4], found.groups()[4:]):
+        if int(seconds) > 59 or (hours is not None and int(minutes) > 59):
+            raise _error(file, i, f"no such time: {_short(line)}")
     start, end = (((h * 60 + m) * 60 + s, ms) for h, m, s, ms in (numbers[:4], numbers[4:]))
     if end < start:
         raise _error(file, i, f"the cue ends before it starts: {_short(line)}")

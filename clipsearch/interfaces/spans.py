@@ -22,7 +22,7 @@ from clipsearch.interfaces.exports import (
     PadOption,
     ReencodeOption,
 )
-from clipsearch.interfaces.files import write_whole
+from clipsearch.interfaces.files import check_target, write_whole
 from clipsearch.interfaces.options import (
     CsvOption,
     DeviceOption,
@@ -36,10 +36,11 @@ from clipsearch.interfaces.scripts import SCRIPT_FORMATS, ScriptLine, read_scrip
 from clipsearch.types import Span
 
 if TYPE_CHECKING:
-    from clipsearch.search.spans import ScoreName, SpanMethod, SpanSearch
-    from clipsearch.video import Curves, SpanOptions, Video
+    from clipsearch.search.spans import ScoreName, SpanMethod, SpanOptions, SpanSearch
+    from clipsearch.video import Curves, Video
 
 DEFAULT_FPS = 1.0
+STDOUT = Path("-")
 CUE_FORMATS = ("srt", "vtt")
 EXIT_EMPTY = 1
 
@@ -123,7 +124,8 @@ def span(
 
     render = output_format(json=json, jsonl=jsonl, csv=csv)
     export = Export.of(cut, export_clips, pad, reencode=reencode, overwrite=overwrite)
-    _check_plot(plot)
+    _check_plot(plot, [video], overwrite=overwrite)
+    _check_fps(fps)
     options: SpanOptions = {
         "min_seconds": seconds(min_, "--min"),
         "max_seconds": None if max_ is None else seconds(max_, "--max"),
@@ -136,21 +138,18 @@ def span(
         options["tau"] = tau
     words, way = " ".join(text), cast("SpanMethod", method)
     SpanSpec(**options)
-    check_ranking(top, overlap, way)
+    check_ranking(top, overlap, way, options["search"])
     opened = _video(video, index, model=model, fps=fps, device=device)
-    found = opened.spans(
-        words, k=top, overlap=overlap, method=cast("SpanMethod", method), **options
-    )
+    found = opened.spans(words, k=top, overlap=overlap, method=way, **options)
     write(render([span_record(opened.path, each) for each in found]))
     if plot is not None:
         _plot(plot, opened, [words], opened.curves([words]), [found])
-    pieces = [Piece(opened.path, s.start, s.end, s.similarity, words) for s in found]
     if found:
-        export.write(pieces)
-    else:
-        say("nothing stands out")
-        if fail_empty:
-            raise typer.Exit(EXIT_EMPTY)
+        export.write([Piece(opened.path, s.start, s.end, s.score, words) for s in found])
+        return
+    say(_why_nothing(opened, options["min_seconds"]))
+    if fail_empty or export.wanted:
+        raise typer.Exit(EXIT_EMPTY)
 
 
 def align(
@@ -188,6 +187,7 @@ def align(
         typer.Option(help="What leaving a line out costs; 0: nothing. [default: none is left out]"),
     ] = None,
     plot: PlotOption = None,
+    overwrite: OverwriteOption = False,
     model: ModelOption = None,
     fps: FpsOption = None,
     device: DeviceOption = "auto",
@@ -196,8 +196,13 @@ def align(
     from clipsearch.search.spans import SpanSpec
 
     form = _script_format(format, output)
+    if interval is not None and not (tau is None and skip is None):
+        raise UsageError("--tau and --skip are for lines in order: leave them or --interval out")
+    if output is not None and output != STDOUT:
+        check_target(output, inputs=[video, script], overwrite=overwrite)
+    _check_plot(plot, [video, script], overwrite=overwrite)
+    _check_fps(fps)
     lines = read_script(script)
-    _check_plot(plot)
     limits: SpanOptions = {
         "min_seconds": seconds(min_, "--min"),
         "max_seconds": None if max_ is None else seconds(max_, "--max"),
@@ -211,10 +216,10 @@ def align(
         else _together(opened, lines, limits, texts=texts, max_texts=max_texts)
     )
     if found is None:
-        say("nothing stands out")
+        say(_why_nothing(opened, limits["min_seconds"]))
         return
     text = SCRIPT_FORMATS[form](found.cues if form in CUE_FORMATS else found.lines)
-    if output is None:
+    if output is None or output == STDOUT:
         write(text)
     else:
         write_whole(output, text.encode())
@@ -289,11 +294,11 @@ def _video(
     from clipsearch.video import Video
 
     with progress_bar("reading") as bar:
-        if model is None and fps is None:
+        if model is None:
             folder = index_folder(index, os.environ, Path.cwd())
             try:
                 with Index.open(folder, device=device, on_notice=bar.say) as opened:
-                    return opened.video(path, on_progress=bar.update)
+                    return opened.video(path, fps=fps, on_progress=bar.update)
             except IndexMissingError:
                 if index is not None or os.environ.get(VARIABLE):
                     raise
@@ -336,11 +341,25 @@ def _texts(interval: str, count: int) -> slice:
     return chosen
 
 
-def _check_plot(target: Path | None) -> None:
+def _why_nothing(video: Video, least: float) -> str:
+    if video.seconds < least:
+        return f"nothing found: the video lasts {video.seconds:g} s, less than --min {least:g} s"
+    return "nothing stands out"
+
+
+def _check_fps(fps: float | None) -> None:
+    from clipsearch.media import SamplingSpec
+
+    if fps is not None:
+        SamplingSpec(fps=fps)
+
+
+def _check_plot(target: Path | None, inputs: Sequence[Path], *, overwrite: bool) -> None:
     if target is not None:
         from clipsearch.interfaces.plot import check_plot
 
         check_plot(target)
+        check_target(target, inputs=inputs, overwrite=overwrite)
 
 
 def _plot(

@@ -56,9 +56,10 @@ class Target:
 
     path: Path
     form: Form
+    overwrite: bool
 
     @classmethod
-    def of(cls, path: Path, source: Path, *, overwrite: bool) -> Target:
+    def of(cls, path: Path, source: Path | None, *, overwrite: bool) -> Target:
         """Raises UsageError for an unknown suffix, or a path that must not or may not be used."""
         form = FORMS.get(path.suffix.lower())
         if form is None:
@@ -67,7 +68,7 @@ class Target:
             raise UsageError(f"{path.parent}: no such folder, make it first")
         if os.path.lexists(path):
             _check_replaceable(path, source, overwrite=overwrite)
-        return cls(path, form)
+        return cls(path, form, overwrite)
 
     def refused(self, what: str) -> MediaError:
         """The error for what this container cannot hold by copying."""
@@ -114,18 +115,30 @@ class Target:
             with self.writing():
                 output.close()
             _sync(temporary)
-            temporary.replace(self.path)
+            self._publish(temporary)
         finally:
             temporary.unlink(missing_ok=True)
 
+    def _publish(self, temporary: Path) -> None:
+        """Give the file its name, which another process may have taken meanwhile."""
+        if not self.overwrite:
+            try:
+                os.link(temporary, self.path)
+                return
+            except FileExistsError as error:
+                raise UsageError(f"{self.path} exists: name another file") from error
+            except OSError:
+                pass  # a file system without hard links
+        temporary.replace(self.path)
 
-def _check_replaceable(path: Path, source: Path, *, overwrite: bool) -> None:
-    if path.exists() and path.samefile(source):
+
+def _check_replaceable(path: Path, source: Path | None, *, overwrite: bool) -> None:
+    if source is not None and path.exists() and source.exists() and path.samefile(source):
         raise UsageError(f"{path} is the video itself: name another file")
     if not stat.S_ISREG(path.lstat().st_mode):
         raise UsageError(f"{path} is not an ordinary file: name another")
     if not overwrite:
-        raise UsageError(f"{path} exists: name another file, or allow overwriting")
+        raise UsageError(f"{path} exists: name another file, or overwrite it with --overwrite")
 
 
 def _sync(path: Path) -> None:

@@ -62,6 +62,11 @@ def cut(
     return Clip(Path(target), float(covered.start), float(covered.end), covered.notes)
 
 
+def check_clip(target: Path, *, source: Path | None = None, overwrite: bool = False) -> None:
+    """Raise UsageError for a target that `cut` would refuse, before there is anything to cut."""
+    Target.of(target, source, overwrite=overwrite)
+
+
 def _interval(start: float, end: float) -> Interval:
     if not (math.isfinite(start) and math.isfinite(end) and 0 <= start < end):
         raise UsageError(f"[{start}, {end}) seconds: need 0 <= start < end")

@@ -4,16 +4,27 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cached_property
+from typing import Unpack
 
 import numpy as np
 
 from clipsearch.errors import UsageError
 from clipsearch.search.profile import SLACK_SECONDS, Floats
+from clipsearch.search.spans import SpanMethod, SpanOptions, find_spans
 from clipsearch.types import Span, Vectors, VideoFrames
 
 NOVELTY_SECONDS = 2.0
 BLOCK_EDGES = 512  # summed at once: few enough for float32, and for a cache
 SMALLEST_NORM = 1e-9
+SMALLEST_CONTRAST = 1e-6  # a cosine's rounding
+MOST_TRIES = 16  # times as many spans as are wanted, where many do not stand out
+
+
+class RankOptions(SpanOptions, total=False):
+    """The options of `find_spans` but its k and its novelty."""
+
+    overlap: float
+    method: SpanMethod
 
 
 class Film:
@@ -38,9 +49,18 @@ class Film:
 
     @cached_property
     def novelty(self) -> Floats:
-        """(cells + 1,) how much the picture changes at each edge, 0 to 2."""
+        """(cells + 1,) how much the picture changes at each edge, 0 to 2; at a gap as in the mean,
+        for black before a scene says nothing of the scene.
+        """
+        gap = self.numbers < 0
         vectors = self._vectors[np.maximum(self.numbers, 0)]
-        return novelty_of(np.where(self.numbers[:, None] < 0, 0, vectors), self.edges)
+        found = novelty_of(np.where(gap[:, None], 0, vectors), self.edges)
+        beside = np.zeros(len(found), np.bool_)
+        beside[1:-1] = gap[1:] | gap[:-1]
+        if beside.any():
+            others = found[1:-1][~beside[1:-1]]
+            found[beside] = others.mean() if len(others) else 0.0
+        return found
 
     def curves(self, queries: Vectors) -> Floats:
         """(n, cells) cosines of (n, dim) unit rows to the frames."""
@@ -52,15 +72,57 @@ class Film:
         found[:, ~there] = (scores @ weights / weights.sum())[:, None]
         return found
 
-    def in_frames(self, span: Span) -> Span:
-        """A span of cells as one of frames."""
-        first, last = span.frames
-        inside = self.numbers[first:last]
-        inside = inside[inside >= 0]
+    def spans(self, curve: Floats, *, k: int, **options: Unpack[RankOptions]) -> list[Span]:
+        """At most k spans of a (cells,) curve that match it better than what is outside of them,
+        best first; options: those of `find_spans`. A span's frames are cells here.
+        """
+        wanted = k
+        while True:
+            found = find_spans(curve, self.edges, k=wanted, novelty=self.novelty, **options)
+            seen = [self.seen(span.frames, curve, score=span.score) for span in found]
+            good = [span for span in seen if span is not None and self._stands_out(span)]
+            if len(good) >= k or len(found) < wanted or wanted >= MOST_TRIES * k:
+                return good[:k]
+            wanted *= 2
+
+    def _stands_out(self, span: Span) -> bool:
+        return span.contrast > SMALLEST_CONTRAST or span.frames == self._visible
+
+    @cached_property
+    def _visible(self) -> tuple[int, int]:
+        """The cells from the first to the last frame."""
+        there = np.flatnonzero(self.numbers >= 0)
+        return int(there[0]), int(there[-1]) + 1
+
+    def seen(self, cells: tuple[int, int], curve: Floats, *, score: float = 0.0) -> Span | None:
+        """The span of some cells without black at its ends, means of frames alone; None if all of
+        it is black.
+        """
+        first, last = cells
+        there = self.numbers >= 0
+        inside = np.flatnonzero(there[first:last]) + first
         if not len(inside):
-            before = int(self.numbers[:first].max(initial=-1)) + 1
-            return replace(span, frames=(before, before))
-        return replace(span, frames=(int(inside[0]), int(inside[-1]) + 1))
+            return None
+        first, last = int(inside[0]), int(inside[-1]) + 1
+        there[first:last] = False
+        lengths = np.diff(self.edges)
+        similarity = float(np.average(curve[inside], weights=lengths[inside]))
+        contrast = 0.0
+        if there.any():
+            contrast = similarity - float(np.average(curve[there], weights=lengths[there]))
+        start, end = self.edges[[first, last]].tolist()
+        return Span(start, end, score, similarity, contrast, (first, last))
+
+    def moment(self, span: Span, curve: Floats) -> float:
+        """Where the best frame of a span of cells starts, in seconds."""
+        first, last = span.frames
+        shown = np.where(self.numbers[first:last] < 0, -np.inf, curve[first:last])
+        return float(self.edges[first + int(np.argmax(shown))])
+
+    def in_frames(self, span: Span) -> Span:
+        """A span whose cells at both ends have frames, with the numbers of its frames."""
+        first, last = span.frames
+        return replace(span, frames=(int(self.numbers[first]), int(self.numbers[last - 1]) + 1))
 
 
 def novelty_of(vectors: Vectors, edges: Floats, seconds: float = NOVELTY_SECONDS) -> Floats:

@@ -21,6 +21,7 @@ REGULAR = 1e-6  # frame lengths that differ by less, relatively, are one
 LAST_FRAME_SECONDS = 1.0  # of a single frame whose end is not given
 FIXED_BITS = 40  # below the comma of a sum; the noise of floats makes no difference there
 SUM_BITS = 60
+LARGEST_SUM = 1e100  # whose square is a float
 CONSTANT = 1e-9  # spread of a curve, relative to its values, that is rounding noise
 BLOCK_CELLS = 4096  # smoothed at once: few enough for a cache
 SMOOTHING_REACH = 3.0  # standard deviations
@@ -106,6 +107,8 @@ def check_finite(values: NDArray[Any], what: str = "the curve") -> None:
     if not math.isfinite(total) and not np.isfinite(values).all():
         at = int(np.argmin(np.isfinite(values)))
         raise UsageError(f"{what} is {values[at]} at frame {at}: need finite values")
+    if not abs(total) <= LARGEST_SUM or float(np.abs(values).max(initial=0)) > LARGEST_SUM:
+        raise UsageError(f"{what} has values beyond {LARGEST_SUM:g}: need similarities")
 
 
 def smoothed(curve: Cells, seconds: float) -> Cells:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -108,14 +108,29 @@ def check_limits(least: float, most: float | None) -> None:
         raise UsageError(f"max_seconds {most}: use at least min_seconds, {least:g}, and above 0")
 
 
-def check_ranking(k: int, overlap: float, method: str) -> None:
+class SpanOptions(TypedDict, total=False):
+    """The options of `find_span`, but novelty."""
+
+    min_seconds: float
+    max_seconds: float | None
+    score: ScoreName | float
+    tau: float
+    smooth_seconds: float
+    step_seconds: float | None
+    beta: float
+    search: SpanSearch
+
+
+def check_ranking(k: int, overlap: float, method: str, search: str) -> None:
     """Raise UsageError for what `find_spans` cannot rank by."""
-    if k < 1:
+    if k < 1 or k != int(k):
         raise UsageError(f"k {k}: ask for 1 span or more")
     if not 0 <= overlap < 1:
         raise UsageError(f"overlap {overlap}: use an IoU from 0 to below 1")
     if method not in METHODS:
         raise UsageError(f"method {method!r}: use {' or '.join(METHODS)}")
+    if method == "disjoint" and search == "brute":
+        raise UsageError("method disjoint has no brute search: use multiscale")
 
 
 def find_span(
@@ -142,7 +157,7 @@ def find_span(
     smooth_seconds: standard deviation of the Gaussian that the curve is smoothed with; 0: none.
     step_seconds: downsample the curve to steps of that length first; spans then start and end
         with steps.
-    novelty: (m + 1,) how much the picture changes at each edge of the frames, see `novelty_of`;
+    novelty: (m + 1,) how much the picture changes at each edge of the frames, as `novelty_of` says;
         beta times its z-score at both ends is added to the score.
     search: "multiscale" goes from coarse to fine and is exact; "brute" looks at every span.
 
@@ -180,10 +195,11 @@ def find_spans(
     method: "scan" takes the best span again and again, each time among all that overlap the ones
         taken by an IoU of at most `overlap` (0: apart). "disjoint" takes the spans, apart from
         each other, whose sums of (z - τ) add up to the most, by dynamic programming; it may give
-        fewer than k, and `score` and `overlap` have no part in it.
+        fewer than k, and `score` and `overlap` have no part in it. With novelty they keep a frame
+        apart.
     tau: None is 0, or 0.25 for "disjoint".
     """
-    check_ranking(k, overlap, method)
+    check_ranking(k, overlap, method, search)
     if tau is None:
         tau = DISJOINT_TAU if method == "disjoint" else 0.0
     spec = SpanSpec(

@@ -123,14 +123,15 @@ def _with_bonus(profile: Profile, bonus: Ints | None) -> tuple[Ints, Ints]:
 def disjoint_spans(profile: Profile, k: int, bonus: Ints | None = None) -> list[tuple[int, int]]:
     """At most k spans, apart from each other, whose sums add up to the most; in order of time.
 
-    bonus: (m + 1,) what a span gains for starting or for ending at each edge.
+    bonus: (m + 1,) what a span gains for starting or for ending at each edge; spans then keep a
+        cell apart, or one event would be cut in two where both halves gain by the cut.
     D_q[j] = max(D_q[j - 1], D_{q-1}[j], sums_j + max_i(D_{q-1}[i] - sums_i)): O(m k).
     """
     ends, begins = _with_bonus(profile, bonus)
-    starts = Starts.of(profile)
+    starts, apart = Starts.of(profile), 0 if bonus is None else 1
     totals = [np.zeros(len(ends), np.int64)]
     for _ in range(k):
-        total = ends + starts.best(totals[-1] - begins)
+        total = ends + starts.best(_later(totals[-1], apart) - begins)
         np.maximum(total, totals[-1], out=total)
         np.maximum.accumulate(total, out=total)
         if total[-1] == totals[-1][-1]:
@@ -140,8 +141,13 @@ def disjoint_spans(profile: Profile, k: int, bonus: Ints | None = None) -> list[
     for before, total in zip(totals[-2::-1], totals[:0:-1], strict=True):
         last = int(np.searchsorted(total[: last + 1], total[last]))
         low, high = starts.of_edge(last)
-        gains = before[low:high] - begins[low:high]
+        gains = _later(before, apart)[low:high] - begins[low:high]
         first = low + int(np.argmax(gains))
         found.append((first, last))
-        last = first
+        last = max(first - apart, 0)
     return found[::-1]
+
+
+def _later(total: Ints, apart: int) -> Ints:
+    """(m + 1,) what there was `apart` edges before each edge, nothing before the first."""
+    return total if not apart else np.concatenate([np.zeros(apart, np.int64), total[:-apart]])

@@ -33,7 +33,8 @@ MOST_CELLS = 2**26  # of a table, 512 MiB; larger ones are computed twice, in pa
 class Rows:
     """The curves of n texts over one grid."""
 
-    similarities: NDArray[Any]  # (n, m) finite
+    given: NDArray[Any]  # (n, m) finite
+    similarities: NDArray[Any]  # the same, smoothed
     grid: Grid
 
     @classmethod
@@ -42,13 +43,13 @@ class Rows:
         rows = np.asarray(similarities)
         if rows.ndim != 2 or not rows.shape[1]:
             raise UsageError(f"similarities of shape {rows.shape}: need (texts, frames)")
-        made = cls(rows, Grid.of(times, rows.shape[1]))
+        made = cls(rows, rows, Grid.of(times, rows.shape[1]))
         for k, row in enumerate(rows):
             check_finite(row, f"the curve of text {k}")
         if not (smooth_seconds > 0 and len(rows)):
             return made
         smooth = [smoothed(made.curve(k), smooth_seconds).values for k in range(len(rows))]
-        return cls(np.stack(smooth), made.grid)
+        return cls(rows, np.stack(smooth), made.grid)
 
     @property
     def count(self) -> int:
@@ -106,13 +107,16 @@ class Table:
 
     def _span(self, k: int, first: int, last: int) -> Span:
         (mean, deviation), grid = self._standards[k], self._rows.grid
-        inside = self._rows.similarities[k, first:last]
-        span = span_of(grid, mean, inside, Found(0.0, first, last))
-        cells = (span.end - span.start) * grid.count / grid.seconds
-        score = cells * ((span.similarity - mean) / deviation - float(self._taus[k]))
+        found = Found(0.0, first, last)
+        searched = span_of(grid, mean, self._rows.similarities[k, first:last], found)
+        cells = (searched.end - searched.start) * grid.count / grid.seconds
+        score = cells * ((searched.similarity - mean) / deviation - float(self._taus[k]))
         if self._bonus is not None:
             score += float(self._bonus[first] + self._bonus[last])
-        return replace(span, score=score)
+        if self._rows.given is self._rows.similarities:
+            return replace(searched, score=score)
+        mean = self._standard(self._rows.given[k]).mean
+        return span_of(grid, mean, self._rows.given[k, first:last], Found(score, first, last))
 
     def _places(self) -> list[tuple[int, int] | None]:
         """The cells [first, last) of each text."""

@@ -11,7 +11,7 @@ import numpy as np
 from clipsearch.search.films import Film
 from clipsearch.search.profile import SLACK_SECONDS, Floats
 from clipsearch.search.retrieve import SearchSpec, retrieve, unit_kinds
-from clipsearch.search.spans import MIN_SECONDS, find_spans
+from clipsearch.search.spans import MIN_SECONDS
 from clipsearch.store.lookup import NO_MEDIA
 from clipsearch.store.store import Store
 from clipsearch.types import Hit, Span, Vectors
@@ -44,8 +44,8 @@ def retrieve_spans(store: Store, query: Vectors, spec: SearchSpec) -> list[Hit]:
 
     Videos are taken in the order of their best frames. No span's mean exceeds its video's best
     frame, so the ranking is settled when the next frame is no better than the last hit wanted:
-    the hits are those of all videos, up to what the vector index misses, and up to
-    VIDEOS_PER_HIT. `spec.exact` looks at every video.
+    the hits are those of all videos, up to what the vector index misses, among
+    the VIDEOS_PER_HIT most promising videos a hit. `spec.exact` looks at every video.
     """
     found: list[_Found] = []
     videos = _all_videos(store) if spec.exact else _promising(store, query, spec.top)
@@ -106,33 +106,34 @@ def _spans(
         return []  # removed since the snapshot was taken
     film = Film(frames)
     [curve] = film.curves(query)
-    if best_mean(curve, np.diff(film.edges)) < least:
+    if best_mean(film, curve) < least:
         return []
-    found = find_spans(curve, film.edges, k=SPANS_A_VIDEO, overlap=0.0, novelty=film.novelty)
+    found = film.spans(curve, k=SPANS_A_VIDEO, overlap=0.0)
     places = _merged(_strong(found), spec.merge_gap_seconds) or [(0, len(curve))]
     spans = []
     for first, last in places:
-        lengths = np.diff(film.edges[first : last + 1])
-        score = float(curve[first:last] @ lengths / lengths.sum())
-        if score >= spec.min_score:
-            at = first + int(np.argmax(curve[first:last]))
-            start, end, moment = film.edges[[first, last, at]].tolist()
-            spans.append(_Found(media_id, score, start, end, moment))
+        span = film.seen((first, last), curve)
+        if span is not None and span.similarity >= spec.min_score:
+            place = span.start, span.end, film.moment(span, curve)
+            spans.append(_Found(media_id, span.similarity, *place))
     return spans
 
 
-def best_mean(curve: Floats, lengths: Floats) -> float:
-    """No span of at least the usual length has a larger mean over time.
+def best_mean(film: Film, curve: Floats) -> float:
+    """No span of at least the usual length has a larger mean over time of its frames.
 
-    A span of several cells falls into runs of two and three, one of which has its mean or more;
-    a span of one cell is that cell, which must last long enough.
+    A span of several frames falls into runs of two and three, one of which has its mean or more; a
+    span of one frame is that frame, which must last long enough, or has black beside it.
     """
-    alone = curve[lengths >= MIN_SECONDS - SLACK_SECONDS] if len(curve) > 1 else curve
+    there = film.numbers >= 0
+    values, lengths = curve[there], np.diff(film.edges)[there]
+    every = len(values) == 1 or not there.all()
+    alone = values if every else values[lengths >= MIN_SECONDS - SLACK_SECONDS]
     best = float(alone.max(initial=-1.0))
     for count in (2, 3):
-        if len(curve) >= count:
+        if len(values) >= count:
             ones = np.ones(count)
-            sums = np.convolve(curve * lengths, ones, "valid")
+            sums = np.convolve(values * lengths, ones, "valid")
             best = max(best, float((sums / np.convolve(lengths, ones, "valid")).max()))
     return best + SLACK_SCORE
 
@@ -141,7 +142,7 @@ def _strong(ranked: Sequence[Span]) -> list[Span]:
     """The best span, and those that are more like it than like the rest of the video."""
     if not ranked:
         return []
-    halfway = ranked[0].similarity - max(ranked[0].contrast, 0.0) / 2
+    halfway = ranked[0].similarity - ranked[0].contrast / 2
     return [ranked[0], *(span for span in ranked[1:] if span.similarity >= halfway)]
 
 

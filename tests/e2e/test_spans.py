@@ -10,6 +10,7 @@ import pytest
 
 from clipsearch import Index, MediaError, UsageError, Video
 from tests.e2e.support import BLUE, GREEN, RED, run, write_film, write_photo
+from tests.media_files import HEIGHT, WIDTH, VideoPlan, write_video
 
 STEP = 500  # milliseconds
 END = pytest.approx(23.54, abs=0.05)  # the last frame lasts 40 ms
@@ -130,15 +131,29 @@ def test_the_options_reach_the_search(place, index):
         (("--step", "0"), "steps of 0"),
         (("--overlap", "1"), "overlap 1.0"),
         (("--plot", "curve.gif"), "curve.gif"),
+        (("--plot", "nowhere/curve.png"), "there is no folder nowhere"),
+        (("--plot", "taken.png"), "taken.png exists"),
+        (("--cut", "clip.txt"), "clip.txt"),
+        (("--cut", "nowhere/clip.mp4"), "nowhere: no such folder"),
+        (("--cut", "taken.mp4"), "taken.mp4 exists"),
+        (("--export-clips", "taken.png"), "taken.png is a file"),
         (("--pad", "x"), "--pad 'x'"),
+        (("--fps", "0"), "0.0 frames a second"),
+        (("--method", "disjoint", "--search", "brute"), "disjoint has no brute search"),
     ],
 )
-def test_bad_options_are_refused_before_anything_is_read(place, options, words, monkeypatch):
+def test_bad_options_are_refused_before_anything_is_read(
+    place, options, words, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    for name in ("taken.png", "taken.mp4"):
+        (tmp_path / name).write_bytes(b"mine")
     monkeypatch.setattr("clipsearch.ingest.frames.open_media", lambda *_: pytest.fail("decoded"))
     ran = run("span", place / "loose.mp4", "red", "--model", "fake", *options)
     assert ran.code == 2
     assert words in ran.err
     assert ran.out == ""
+    assert (tmp_path / "taken.png").read_bytes() == b"mine"
 
 
 def test_what_is_no_video_is_refused(place, index, tmp_path):
@@ -146,6 +161,7 @@ def test_what_is_no_video_is_refused(place, index, tmp_path):
     cases = {
         tmp_path / "nowhere.mp4": (2, "no such file"),
         place / "m" / "photo.jpg": (2, "picture"),
+        place / "m": (2, "folder"),
         place / "index" / "manifest.json": (2, "not that of a video"),
         tmp_path / "broken.mp4": (1, "broken.mp4: "),
     }
@@ -160,6 +176,43 @@ def test_what_is_no_video_is_refused(place, index, tmp_path):
 def test_a_video_in_which_nothing_stands_out(place, index):
     ran = run("span", place / "m" / "other.mp4", "green", "--fail-empty", *index)
     assert (ran.code, ran.out, ran.err) == (1, "", "nothing stands out\n")
+
+
+def test_a_video_shorter_than_what_is_looked_for(place, index):
+    ran = run("span", place / "m" / "film.mp4", "red", "--min", "5m", *index).ok()
+    assert "lasts 23.54 s, less than --min 300 s" in ran.err
+
+
+def test_another_rate_of_frames_keeps_the_model_of_the_index(place, index):
+    words = (place / "m" / "film.mp4", "red", "-k", "1", "--json")
+    [record] = run("span", *words, "--fps", "1", *index).ok().records
+    assert times(record) == (8, 14)
+    with Index.open(place / "index") as opened:
+        video = opened.video(place / "m" / "film.mp4", fps=1)
+        assert len(video.frames.starts) < len(opened.video(video.path).frames.starts)
+
+
+def test_black_is_not_what_is_found(tmp_path):
+    """5 s blue, 3 s black, 7 s green, in shades that differ from frame to frame."""
+    rng = np.random.default_rng(1)
+    plan = VideoPlan(times=tuple(range(0, 15000, STEP)))
+    pictures = []
+    for time in plan.times_ms:
+        colour = BLUE if time < 5000 else GREEN
+        noise = rng.integers(-60, 60, (HEIGHT // 8, WIDTH // 8, 3)).repeat(8, 0).repeat(8, 1)
+        seen = np.clip(np.array(colour) + noise, 30, 255).astype(np.uint8)
+        pictures.append(seen * 0 if 5000 <= time < 8000 else seen)
+    film = write_video(tmp_path / "film.mp4", plan, pictures)
+    arguments = ("--index", tmp_path / "index")
+    run("index", film, *arguments, "--model", "fake", "--fps", "2").ok()
+    found = 0
+    for words in ("a dog", "a piano", "red", "green", "blue", "yellow"):
+        for record in run("span", film, words, "--json", "-k", "5", *arguments).ok().records:
+            assert record["contrast"] > 0
+            assert not 5 <= record["start"] < 8, (words, record)
+            assert not 5 < record["end"] <= 8, (words, record)
+            found += 1
+    assert found > 10
 
 
 def test_a_text_that_is_too_long_is_averaged_and_this_is_said(place, index):
@@ -203,6 +256,29 @@ def test_clips_are_cut_out(place, index, tmp_path):
     assert duration(best) == pytest.approx(6, abs=0.1)
 
 
+def test_what_cannot_be_cut_is_told_by_the_exit_code(tmp_path):
+    film = write_film(
+        tmp_path / "m" / "film.mp4",
+        [(BLUE, list(range(0, 5000, STEP))), (RED, list(range(5000, 9000, STEP)))],
+    )
+    photo = write_photo(tmp_path / "m" / "photo.jpg", RED)
+    arguments = ("--index", tmp_path / "index")
+    run("index", tmp_path / "m", *arguments, "--model", "fake", "--fps", "2").ok()
+    folder, clip = ("--export-clips", tmp_path / "c"), ("--cut", tmp_path / "c.mp4")
+    ran = run("query", "red", "--kind", "image", *clip, *arguments)
+    assert (ran.code, str(photo) in ran.out, "could be cut out" in ran.err) == (1, True, True)
+    write_film(film, [(GREEN, list(range(0, 5000, STEP)))])
+    for asked in (folder, clip):
+        ran = run("query", "red", "--kind", "span", *asked, *arguments)
+        assert (ran.code, str(film) in ran.out) == (1, True)
+    assert "changed since it was indexed" in ran.err
+    film.unlink()
+    for asked in (folder, clip):
+        ran = run("span", film, "red", "-k", "1", *asked, *arguments)
+        assert (ran.code, "film.mp4" in ran.err) == (1, True)
+    assert not (tmp_path / "c.mp4").exists()
+
+
 def test_clips_of_a_query_are_listed(place, index, tmp_path):
     folder = tmp_path / "clips"
     words = ("query", "red", "--kind", "span", "--kind", "image", "-t", "2")
@@ -231,6 +307,30 @@ def test_a_script_is_aligned(place, index, script, tmp_path):
     assert run("align", place / "m" / "film.mp4", script, "--format", "doc", *index).code == 2
 
 
+def test_what_is_read_is_not_overwritten(place, index, script, tmp_path):
+    film = place / "m" / "film.mp4"
+    before = film.read_bytes(), script.read_bytes()
+    (tmp_path / "link.txt").symlink_to(script)
+    for target in (film, script, tmp_path / "link.txt"):
+        for options in ((), ("--overwrite",)):
+            ran = run("align", film, script, "-o", target, *options, *index)
+            assert (ran.code, "what is read" in ran.err) == (2, True), ran.err
+    assert (film.read_bytes(), script.read_bytes()) == before
+    out = tmp_path / "out.srt"
+    out.write_text("mine")
+    (tmp_path / "linked.srt").symlink_to(out)
+    ran = run("align", film, script, "-o", out, *index)
+    assert (ran.code, "--overwrite" in ran.err, out.read_text()) == (2, True, "mine")
+    run("align", film, script, "-o", tmp_path / "linked.srt", "--overwrite", *index).ok()
+    assert (tmp_path / "linked.srt").is_symlink()
+    assert "-->" in out.read_text()
+    assert "-->" in run("align", film, script, "-o", "-", *index).ok().out
+    assert not (place / "-").exists()
+    ran = run("align", film, script, "-o", tmp_path / "nowhere" / "x.srt", *index)
+    assert (ran.code, "make it first" in ran.err) == (2, True)
+    assert run("align", film, script, "-o", "/dev/null", *index).ok().out == ""
+
+
 def test_an_interval_of_a_script(place, index, script):
     film = place / "m" / "film.mp4"
     ran = run("align", film, script, "--interval", "1:1", "--format", "tsv", *index).ok()
@@ -241,6 +341,8 @@ def test_an_interval_of_a_script(place, index, script):
     assert "lines 1:2" in ran.err
     ran = run("align", film, script, "--interval", "auto", *index).ok()
     assert "-->" in ran.out
+    ran = run("align", film, script, "--interval", "0:1", "--skip", "0", *index)
+    assert (ran.code, "--interval" in ran.err) == (2, True)
     for wrong in ("2:1", "1:3", "a:b", "1", "-1:2"):
         ran = run("align", film, script, f"--interval={wrong}", *index)
         assert ran.code == 2, wrong
