@@ -17,7 +17,8 @@ NOVELTY_SECONDS = 2.0
 BLOCK_EDGES = 512  # summed at once: few enough for float32, and for a cache
 SMALLEST_NORM = 1e-9
 SMALLEST_CONTRAST = 1e-6  # a cosine's rounding
-MOST_TRIES = 16  # times as many spans as are wanted, where many do not stand out
+LEAST_TRIED = 5  # spans that are looked for at least: those that do not stand out fall away
+MOST_TRIED = 16  # times as many as are wanted are looked for while none stands out
 
 
 class RankOptions(SpanOptions, total=False):
@@ -76,14 +77,14 @@ class Film:
         """At most k spans of a (cells,) curve that match it better than what is outside of them,
         best first; options: those of `find_spans`. A span's frames are cells here.
         """
-        wanted = k
+        wanted = max(k, LEAST_TRIED)
         while True:
             found = find_spans(curve, self.edges, k=wanted, novelty=self.novelty, **options)
             seen = [self.seen(span.frames, curve, score=span.score) for span in found]
             good = [span for span in seen if span is not None and self._stands_out(span)]
-            if len(good) >= k or len(found) < wanted or wanted >= MOST_TRIES * k:
+            if good or len(found) < wanted or wanted >= MOST_TRIED * k:
                 return good[:k]
-            wanted *= 2
+            wanted *= 4
 
     def _stands_out(self, span: Span) -> bool:
         return span.contrast > SMALLEST_CONTRAST or span.frames == self._visible
