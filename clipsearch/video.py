@@ -141,6 +141,7 @@ class Video:
 
         tau: None, the default here, takes for each line what is halfway between the inside and
         the outside of its best span. Other options: those of `clipsearch.align`.
+        Black at the ends of a span is left out of it; a line that falls into black has none.
         """
         curves = self._film.curves(self._encode(lines))
         found = align(curves, self._film.edges, novelty=self._film.novelty, tau=tau, **options)

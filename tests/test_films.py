@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from clipsearch.errors import UsageError
+from clipsearch.eval import iou
 from clipsearch.search import films
 from clipsearch.search.films import Film, novelty_of
+from clipsearch.search.spans import find_spans
 from clipsearch.types import VideoFrames
 from tests.vectors import unit_rows
 
@@ -138,3 +140,36 @@ def test_a_video_without_frames_is_refused():
 def test_arrays_of_different_lengths_are_refused():
     with pytest.raises(UsageError, match="2 frames with 3 starts"):
         frames(unit_rows(2, 1), [0, 1, 2], [1, 2, 3])
+
+
+def test_what_is_left_without_black_is_lawful():
+    rng = np.random.default_rng(4)
+    for seed in range(60):
+        starts = np.arange(40.0)
+        for gap in rng.integers(1, 40, 3):
+            starts[gap:] += 5
+        film = Film(frames(unit_rows(40, seed), starts, starts + 1))
+        [curve] = film.curves(unit_rows(1, seed + 500))
+        least = float(rng.choice([2, 5]))
+        spans = film.spans(curve, k=5, min_seconds=least, overlap=0.5)
+        assert len({(span.start, span.end) for span in spans}) == len(spans)
+        for number, span in enumerate(spans):
+            assert span.end - span.start >= least - 1e-6
+            assert all(iou([span], [other])[0, 0] <= 0.5 + 1e-6 for other in spans[:number])
+
+
+def test_disjoint_spans_are_those_that_were_asked_for():
+    curve = np.zeros(60)
+    curve[10:20], curve[20:24], curve[24:34] = 0.5, 0.1, 0.5
+    film = Film(frames(unit_rows(1, 1).repeat(60, 0), np.arange(60.0), np.arange(60.0) + 1))
+    for k in (1, 2, 5):
+        wanted = find_spans(curve, film.edges, k=k, method="disjoint", novelty=film.novelty)
+        found = film.spans(curve, k=k, method="disjoint")
+        assert [(s.start, s.end) for s in found] == [(s.start, s.end) for s in wanted]
+
+
+@pytest.mark.parametrize("k", [0, -1, 2.5])
+def test_a_number_of_spans_that_is_none_is_refused(k):
+    film, vectors = black_in_the_middle()
+    with pytest.raises(UsageError, match="k "):
+        film.spans(film.curves(vectors[-1:])[0], k=k)

@@ -80,7 +80,7 @@ def find_media(catalog: Catalog, path: Path) -> tuple[Path, StoredMedia | None]:
     A file that is away has the content it had. Nothing is known of one that failed.
     """
     given = Path(os.path.abspath(path.expanduser()))  # noqa: PTH100, as links are indexed
-    for place in dict.fromkeys((given, given.resolve())):
+    for place in dict.fromkeys((given, Path(os.path.realpath(given)))):
         below = [root for root in catalog.roots() if place.is_relative_to(root)]
         files = [_found(place, root) for root in below]
         for media in catalog.media_at(files).values():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +13,7 @@ from clipsearch.errors import MediaError, UsageError
 from clipsearch.interfaces.clips import MANIFEST_FILE, Piece, export_clips
 from clipsearch.interfaces.console import escaped, say
 from clipsearch.interfaces.durations import seconds
+from clipsearch.interfaces.files import check_target
 from clipsearch.types import Failure
 
 EXIT_NOT_CUT = 1
@@ -48,13 +49,20 @@ class Export:
 
     @classmethod
     def of(
-        cls, cut: Path | None, folder: Path | None, pad: str, *, reencode: bool, overwrite: bool
+        cls,
+        cut: Path | None,
+        folder: Path | None,
+        pad: str,
+        *,
+        reencode: bool,
+        overwrite: bool,
+        source: Path | None = None,
     ) -> Export:
         """From the options. Raises UsageError for what cannot be written, before any work."""
         if cut is not None:
             from clipsearch.media.clips import check_clip
 
-            check_clip(cut, overwrite=overwrite)
+            check_clip(cut, source=source, overwrite=overwrite)
         if folder is not None and folder.exists() and not folder.is_dir():
             raise UsageError(f"{folder} is a file: clips need a folder")
         return cls(cut, folder, seconds(pad, "--pad"), reencode, overwrite)
@@ -74,18 +82,18 @@ class Export:
         """
         if not self.wanted:
             return
-        failures: list[Failure] = []
-        good = []
-        for piece in pieces:
-            if is_current(piece.path):
-                good.append(piece)
-            else:
-                failures.append(Failure(piece.path, "it changed since it was indexed: index it"))
         if self.cut is not None:
-            failures += self._cut_best(good, self.cut)
+            for piece in pieces:  # --overwrite must not destroy what is cut next
+                check_target(self.cut, inputs=[piece.path], overwrite=True)
+        failures = [
+            Failure(piece.path, "it changed since it was indexed: index it again")
+            for piece in pieces
+            if not is_current(piece.path)
+        ]
+        changed = {failure.path for failure in failures}
         if self.folder is not None:
             made = export_clips(
-                good,
+                [piece for piece in pieces if piece.path not in changed],
                 self.folder,
                 pad_seconds=self.pad_seconds,
                 reencode=self.reencode,
@@ -93,17 +101,23 @@ class Export:
             )
             count = f"{len(made)} clip{'' if len(made) == 1 else 's'}"
             say(f"{count}: {escaped(str(self.folder))}")
+        if self.cut is not None:
+            failures += self._cut_best(pieces, self.cut, changed)
         for failure in failures:
             say(f"skipping {escaped(str(failure.path))}: {escaped(failure.reason)}")
         if failures:
             raise typer.Exit(EXIT_NOT_CUT)
 
-    def _cut_best(self, pieces: Sequence[Piece], target: Path) -> list[Failure]:
+    def _cut_best(
+        self, pieces: Sequence[Piece], target: Path, changed: Container[Path]
+    ) -> list[Failure]:
         from clipsearch.media.clips import cut
 
         best = next((piece for piece in pieces if piece.end is not None), None)
         if best is None or best.start is None or best.end is None:
             return [Failure(target, "nothing was found that could be cut out")]
+        if best.path in changed:
+            return []  # told already
         start, end = max(best.start - self.pad_seconds, 0.0), best.end + self.pad_seconds
         try:
             clip = cut(

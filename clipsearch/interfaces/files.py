@@ -16,8 +16,10 @@ def check_target(target: Path, *, inputs: Sequence[Path] = (), overwrite: bool =
     One that exists needs `overwrite`, and is never one of the `inputs`. Devices and pipes may be
     written to.
     """
-    if not target.parent.is_dir():
-        raise UsageError(f"{target}: there is no folder {target.parent}, make it first")
+    folder = Path(os.path.realpath(target)).parent
+    if not target.parent.is_dir() or not folder.is_dir():
+        missing = folder if target.parent.is_dir() else target.parent
+        raise UsageError(f"{target}: there is no folder {missing}, make it first")
     if target.is_dir():
         raise UsageError(f"{target} is a folder: name a file in it")
     if any(target.exists() and path.exists() and target.samefile(path) for path in inputs):
@@ -36,7 +38,7 @@ def write_whole(target: Path, content: bytes) -> None:
         if target.exists() and not target.is_file():
             target.write_bytes(content)
         else:
-            _replace(target.resolve(), content)
+            _replace(Path(os.path.realpath(target)), content)
     except OSError as error:
         if error.errno is None:
             raise

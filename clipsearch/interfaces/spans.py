@@ -123,7 +123,7 @@ def span(
     from clipsearch.search.spans import SpanSpec, check_ranking
 
     render = output_format(json=json, jsonl=jsonl, csv=csv)
-    export = Export.of(cut, export_clips, pad, reencode=reencode, overwrite=overwrite)
+    export = Export.of(cut, export_clips, pad, reencode=reencode, overwrite=overwrite, source=video)
     _check_plot(plot, [video], overwrite=overwrite)
     _check_fps(fps)
     options: SpanOptions = {
@@ -200,6 +200,8 @@ def align(
         raise UsageError("--tau and --skip are for lines in order: leave them or --interval out")
     if output is not None and output != STDOUT:
         check_target(output, inputs=[video, script], overwrite=overwrite)
+        if plot is not None and os.path.realpath(plot) == os.path.realpath(output):
+            raise UsageError(f"{output} is given for both --output and --plot: name two files")
     _check_plot(plot, [video, script], overwrite=overwrite)
     _check_fps(fps)
     lines = read_script(script)
@@ -217,6 +219,8 @@ def align(
     )
     if found is None:
         say(_why_nothing(opened, limits["min_seconds"]))
+        if not (output is None and plot is None):
+            raise typer.Exit(EXIT_EMPTY)
         return
     text = SCRIPT_FORMATS[form](found.cues if form in CUE_FORMATS else found.lines)
     if output is None or output == STDOUT:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Unpack
@@ -10,7 +11,14 @@ import numpy as np
 
 from clipsearch.errors import UsageError
 from clipsearch.search.profile import SLACK_SECONDS, Floats
-from clipsearch.search.spans import SpanMethod, SpanOptions, find_spans
+from clipsearch.search.spans import (
+    MIN_SECONDS,
+    OVERLAP,
+    SpanMethod,
+    SpanOptions,
+    check_ranking,
+    find_spans,
+)
 from clipsearch.types import Span, Vectors, VideoFrames
 
 NOVELTY_SECONDS = 2.0
@@ -77,14 +85,30 @@ class Film:
         """At most k spans of a (cells,) curve that match it better than what is outside of them,
         best first; options: those of `find_spans`. A span's frames are cells here.
         """
-        wanted = max(k, LEAST_TRIED)
+        overlap, method = options.get("overlap", OVERLAP), options.get("method", "scan")
+        check_ranking(k, overlap, method, options.get("search", "multiscale"))
+        # The k best disjoint spans are no part of the best k + 1.
+        wanted = k if method == "disjoint" else max(k, LEAST_TRIED)
         while True:
             found = find_spans(curve, self.edges, k=wanted, novelty=self.novelty, **options)
-            seen = [self.seen(span.frames, curve, score=span.score) for span in found]
-            good = [span for span in seen if span is not None and self._stands_out(span)]
+            good = self._good(found, curve, options.get("min_seconds", MIN_SECONDS), overlap)
             if good or len(found) < wanted or wanted >= MOST_TRIED * k:
                 return good[:k]
             wanted *= 4
+
+    def _good(
+        self, found: Sequence[Span], curve: Floats, min_seconds: float, overlap: float
+    ) -> list[Span]:
+        """Spans without the black at their ends, those that are then lawful and stand out."""
+        good: list[Span] = []
+        for searched in found:
+            span = self.seen(searched.frames, curve, score=searched.score)
+            if span is None or span.end - span.start < min_seconds - SLACK_SECONDS:
+                continue
+            apart = all(_iou(span, other) <= overlap + SLACK_SECONDS for other in good)
+            if apart and self._stands_out(span):
+                good.append(span)
+        return good
 
     def _stands_out(self, span: Span) -> bool:
         return span.contrast > SMALLEST_CONTRAST or span.frames == self._visible
@@ -124,6 +148,11 @@ class Film:
         """A span whose cells at both ends have frames, with the numbers of its frames."""
         first, last = span.frames
         return replace(span, frames=(int(self.numbers[first]), int(self.numbers[last - 1]) + 1))
+
+
+def _iou(one: Span, other: Span) -> float:
+    common = max(0.0, min(one.end, other.end) - max(one.start, other.start))
+    return common / ((one.end - one.start) + (other.end - other.start) - common)
 
 
 def novelty_of(vectors: Vectors, edges: Floats, seconds: float = NOVELTY_SECONDS) -> Floats:

@@ -267,11 +267,19 @@ def test_what_cannot_be_cut_is_told_by_the_exit_code(tmp_path):
     folder, clip = ("--export-clips", tmp_path / "c"), ("--cut", tmp_path / "c.mp4")
     ran = run("query", "red", "--kind", "image", *clip, *arguments)
     assert (ran.code, str(photo) in ran.out, "could be cut out" in ran.err) == (1, True, True)
-    write_film(film, [(GREEN, list(range(0, 5000, STEP)))])
+    write_film(film, [(GREEN, list(range(0, 4000, STEP))), (RED, list(range(4000, 9000, STEP)))])
     for asked in (folder, clip):
         ran = run("query", "red", "--kind", "span", *asked, *arguments)
         assert (ran.code, str(film) in ran.out) == (1, True)
     assert "changed since it was indexed" in ran.err
+    other = write_film(tmp_path / "m" / "other.mp4", [(BLUE, [0, 500, 1000, 1500])])
+    run("index", tmp_path / "m", *arguments).ok()
+    kept = film.read_bytes(), other.read_bytes()
+    for name in (film, other):
+        words = ("query", "green", "--kind", "span", "--cut", name, "--overwrite")
+        assert run(*words, *arguments).code == 2
+    assert (film.read_bytes(), other.read_bytes()) == kept
+    run("index", tmp_path / "m", *arguments).ok()
     film.unlink()
     for asked in (folder, clip):
         ran = run("span", film, "red", "-k", "1", *asked, *arguments)
@@ -319,6 +327,14 @@ def test_what_is_read_is_not_overwritten(place, index, script, tmp_path):
     out = tmp_path / "out.srt"
     out.write_text("mine")
     (tmp_path / "linked.srt").symlink_to(out)
+    both = ("-o", tmp_path / "a.svg", "--plot", tmp_path / "a.svg")
+    ran = run("align", film, script, *both, *index)
+    assert (ran.code, "both" in ran.err, (tmp_path / "a.svg").exists()) == (2, True, False)
+    (tmp_path / "loop.png").symlink_to(tmp_path / "loop.png")
+    assert run("span", tmp_path / "loop.png", "red", *index).code == 2
+    run("span", film, "red", "--plot", tmp_path / "loop.png", *index).ok()
+    ran = run("span", film, "red", "--cut", film, "--overwrite", *index)
+    assert (ran.code, ran.out, film.read_bytes()) == (2, "", before[0])
     ran = run("align", film, script, "-o", out, *index)
     assert (ran.code, "--overwrite" in ran.err, out.read_text()) == (2, True, "mine")
     run("align", film, script, "-o", tmp_path / "linked.srt", "--overwrite", *index).ok()
