@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import filelock
-
 from clipsearch.errors import MediaError, UsageError
 from clipsearch.interfaces.console import escaped, say
 from clipsearch.interfaces.files import write_whole
@@ -74,6 +72,8 @@ def export_clips(
 @contextmanager
 def _lock(folder: Path) -> Iterator[None]:
     """Numbers and the manifest belong to one process at a time."""
+    import filelock
+
     lock = filelock.FileLock(folder / LOCK_FILE)
     try:
         lock.acquire(timeout=0)

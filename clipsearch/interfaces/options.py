@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+EXIT_EMPTY = 1  # nothing was found, and that matters
+
 IndexOption = Annotated[
     str | None,
     typer.Option(

@@ -20,6 +20,7 @@ from clipsearch.interfaces.exports import (
     ReencodeOption,
 )
 from clipsearch.interfaces.options import (
+    EXIT_EMPTY,
     CsvOption,
     DeviceOption,
     IndexOption,
@@ -30,8 +31,6 @@ from clipsearch.interfaces.options import (
 )
 from clipsearch.interfaces.places import index_folder
 from clipsearch.interfaces.render import hit_record, output_format
-
-EXIT_EMPTY = 1
 
 
 def query(

@@ -24,6 +24,7 @@ from clipsearch.interfaces.exports import (
 )
 from clipsearch.interfaces.files import check_target, write_whole
 from clipsearch.interfaces.options import (
+    EXIT_EMPTY,
     CsvOption,
     DeviceOption,
     IndexOption,
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
 DEFAULT_FPS = 1.0
 STDOUT = Path("-")
 CUE_FORMATS = ("srt", "vtt")
-EXIT_EMPTY = 1
 
 VideoArgument = Annotated[Path, typer.Argument(help="A video, indexed or not.")]
 ModelOption = Annotated[

@@ -10,6 +10,7 @@ from typing import Unpack
 import numpy as np
 
 from clipsearch.errors import UsageError
+from clipsearch.eval import iou
 from clipsearch.search.profile import SLACK_SECONDS, Floats
 from clipsearch.search.spans import (
     MIN_SECONDS,
@@ -54,6 +55,8 @@ class Film:
         self.edges: Floats = np.append(
             np.insert(starts, before_gap + 1, ends[before_gap]), ends[-1]
         )
+        self.there = self.numbers >= 0  # (cells,) which have a frame
+        self.lengths: Floats = np.diff(self.edges)
         self._vectors = frames.vectors
 
     @cached_property
@@ -61,7 +64,7 @@ class Film:
         """(cells + 1,) how much the picture changes at each edge, 0 to 2; at a gap as in the mean,
         for black before a scene says nothing of the scene.
         """
-        gap = self.numbers < 0
+        gap = ~self.there
         vectors = self._vectors[np.maximum(self.numbers, 0)]
         found = novelty_of(np.where(gap[:, None], 0, vectors), self.edges)
         beside = np.zeros(len(found), np.bool_)
@@ -73,12 +76,11 @@ class Film:
 
     def curves(self, queries: Vectors) -> Floats:
         """(n, cells) cosines of (n, dim) unit rows to the frames."""
-        there = self.numbers >= 0
-        weights = np.diff(self.edges)[there]
+        weights = self.lengths[self.there]
         found = np.zeros((len(queries), len(self.numbers)))
-        scores = (queries @ self._vectors.T)[:, self.numbers[there]]
-        found[:, there] = scores
-        found[:, ~there] = (scores @ weights / weights.sum())[:, None]
+        scores = (queries @ self._vectors.T)[:, self.numbers[self.there]]
+        found[:, self.there] = scores
+        found[:, ~self.there] = (scores @ weights / weights.sum())[:, None]
         return found
 
     def spans(self, curve: Floats, *, k: int, **options: Unpack[RankOptions]) -> list[Span]:
@@ -105,7 +107,7 @@ class Film:
             span = self.seen(searched.frames, curve, score=searched.score)
             if span is None or span.end - span.start < min_seconds - SLACK_SECONDS:
                 continue
-            apart = all(_iou(span, other) <= overlap + SLACK_SECONDS for other in good)
+            apart = (iou([span], good) <= overlap + SLACK_SECONDS).all()
             if apart and self._stands_out(span):
                 good.append(span)
         return good
@@ -116,7 +118,7 @@ class Film:
     @cached_property
     def _visible(self) -> tuple[int, int]:
         """The cells from the first to the last frame."""
-        there = np.flatnonzero(self.numbers >= 0)
+        there = np.flatnonzero(self.there)
         return int(there[0]), int(there[-1]) + 1
 
     def seen(self, cells: tuple[int, int], curve: Floats, *, score: float = 0.0) -> Span | None:
@@ -124,35 +126,30 @@ class Film:
         it is black.
         """
         first, last = cells
-        there = self.numbers >= 0
-        inside = np.flatnonzero(there[first:last]) + first
+        inside = np.flatnonzero(self.there[first:last]) + first
         if not len(inside):
             return None
         first, last = int(inside[0]), int(inside[-1]) + 1
-        there[first:last] = False
-        lengths = np.diff(self.edges)
-        similarity = float(np.average(curve[inside], weights=lengths[inside]))
+        outside = self.there.copy()
+        outside[first:last] = False
+        similarity = float(np.average(curve[inside], weights=self.lengths[inside]))
         contrast = 0.0
-        if there.any():
-            contrast = similarity - float(np.average(curve[there], weights=lengths[there]))
+        if outside.any():
+            mean = float(np.average(curve[outside], weights=self.lengths[outside]))
+            contrast = similarity - mean
         start, end = self.edges[[first, last]].tolist()
         return Span(start, end, score, similarity, contrast, (first, last))
 
     def moment(self, span: Span, curve: Floats) -> float:
         """Where the best frame of a span of cells starts, in seconds."""
         first, last = span.frames
-        shown = np.where(self.numbers[first:last] < 0, -np.inf, curve[first:last])
+        shown = np.where(self.there[first:last], curve[first:last], -np.inf)
         return float(self.edges[first + int(np.argmax(shown))])
 
     def in_frames(self, span: Span) -> Span:
         """A span whose cells at both ends have frames, with the numbers of its frames."""
         first, last = span.frames
         return replace(span, frames=(int(self.numbers[first]), int(self.numbers[last - 1]) + 1))
-
-
-def _iou(one: Span, other: Span) -> float:
-    common = max(0.0, min(one.end, other.end) - max(one.start, other.start))
-    return common / ((one.end - one.start) + (other.end - other.start) - common)
 
 
 def novelty_of(vectors: Vectors, edges: Floats, seconds: float = NOVELTY_SECONDS) -> Floats:

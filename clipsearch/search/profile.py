@@ -102,13 +102,12 @@ def cells(similarity: ArrayLike, times: ArrayLike) -> Cells:
 
 def check_finite(values: NDArray[Any], what: str = "the curve") -> None:
     """Raise UsageError, which names the frame, for a curve with NaN or infinity."""
-    with np.errstate(invalid="ignore", over="ignore"):
-        total = float(values.sum(dtype=np.float64))
-    if not math.isfinite(total) and not np.isfinite(values).all():
-        at = int(np.argmin(np.isfinite(values)))
-        raise UsageError(f"{what} is {values[at]} at frame {at}: need finite values")
-    if not abs(total) <= LARGEST_SUM or float(np.abs(values).max(initial=0)) > LARGEST_SUM:
+    if float(values.min()) >= -LARGEST_SUM and float(values.max()) <= LARGEST_SUM:
+        return
+    if np.isfinite(values).all():
         raise UsageError(f"{what} has values beyond {LARGEST_SUM:g}: need similarities")
+    at = int(np.argmin(np.isfinite(values)))
+    raise UsageError(f"{what} is {values[at]} at frame {at}: need finite values")
 
 
 def smoothed(curve: Cells, seconds: float) -> Cells:
@@ -169,8 +168,6 @@ def coarser(curve: Cells, seconds: float) -> tuple[Cells, Ints]:
     """The curve downsampled to cells that each join the frames that start within `seconds`, and
     the (cells + 1,) numbers of the frames where they begin and end.
     """
-    if not seconds > 0:
-        raise UsageError(f"steps of {seconds} seconds: use more than 0")
     edges = curve.grid.edges
     slots = np.floor((edges[:-1] - edges[0] + SLACK_SECONDS) / seconds)
     first = np.flatnonzero(np.diff(slots, prepend=-1.0))
@@ -194,6 +191,14 @@ class Profile:
     mean: float
     least: int  # ticks that a span lasts at least
     most: int  # ticks that it lasts at most
+
+    @property
+    def weights(self) -> Floats | None:
+        """(m,) lengths of the cells over the mean length; None where all are 1."""
+        if len(self.ticks) == int(self.ticks[-1]) + 1:
+            return None
+        weights: Floats = np.diff(self.ticks) / self.mean
+        return weights
 
 
 class Standard(NamedTuple):
@@ -263,7 +268,7 @@ def profile(curve: Cells, tau: float, limits: tuple[float, float | None]) -> Pro
     values = curve.values - mean
     values /= deviation
     values -= tau
-    if not curve.grid.regular:
-        values *= np.diff(frame.ticks) / frame.mean
+    if frame.weights is not None:
+        values *= frame.weights
     bits = fixed_bits(len(values) * (1 + abs(tau)))  # |z| is at most 1 in the mean
     return replace(frame, sums=prefix_sums(values, bits), unit=2.0**-bits)

@@ -83,9 +83,7 @@ class Table:
         self._bits = fixed_bits(most + rows.count * (skip or 0.0))
         self._skip = None if skip is None else round(skip * 2.0**self._bits)
         self._ends = None if bonus is None else np.rint(bonus * 2.0**self._bits).astype(np.int64)
-        self._weights = None
-        if not rows.grid.regular:
-            self._weights = np.diff(self._frame.ticks) / self._frame.mean
+        self._weights = self._frame.weights
         self._starts = Starts.of(self._frame)
         # Arrays of the size of a row cost more to allocate than to fill.
         self._floats = np.empty(rows.grid.count)

@@ -125,9 +125,8 @@ def best_mean(film: Film, curve: Floats) -> float:
     A span of several frames falls into runs of two and three, one of which has its mean or more; a
     span of one frame is that frame, which must last long enough, or has black beside it.
     """
-    there = film.numbers >= 0
-    values, lengths = curve[there], np.diff(film.edges)[there]
-    every = len(values) == 1 or not there.all()
+    values, lengths = curve[film.there], film.lengths[film.there]
+    every = len(values) == 1 or not film.there.all()
     alone = values if every else values[lengths >= MIN_SECONDS - SLACK_SECONDS]
     best = float(alone.max(initial=-1.0))
     for count in (2, 3):
