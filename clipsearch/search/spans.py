@@ -277,15 +277,16 @@ def best_spans(
     task = _task(curve, spec, novelty)
     if task is None:
         return []
-    densest = spec.alpha == ALPHAS["mean"] and task.bonus is None
-    pyramid = Pyramid(task.profile, spec.alpha, task.bonus)
     if spec.search != "brute" and spec.alpha == 0 and k == 1:
         return _largest_sum(task)
+    densest = spec.alpha == ALPHAS["mean"] and task.bonus is None
+    pyramid: Pyramid | None = None
     taken: list[Taken] = []
     chosen: list[Span] = []
     while len(chosen) < k:
-        if densest:
-            pyramid = Pyramid(_without_splittable(task.profile, taken), spec.alpha)
+        if pyramid is None or densest:
+            lawful = _without_splittable(task.profile, taken) if densest else task.profile
+            pyramid = Pyramid(lawful, spec.alpha, task.bonus)
         found = pyramid.best_of_all(taken) if spec.search == "brute" else pyramid.best(taken)
         if found is None:
             break
