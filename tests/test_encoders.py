@@ -34,6 +34,7 @@ from clipsearch.errors import EncoderError, UsageError
         ("fake:064", EncoderSpec("fake", "64")),
         ("openclip:ViT-B-32/tag", EncoderSpec("openclip", "ViT-B-32/tag")),
         (" ViT-B-32/tag\n", EncoderSpec("openclip", "ViT-B-32/tag")),
+        ("clip4clip:/abs/odd:na me/bin.4", EncoderSpec("clip4clip", "/abs/odd:na me/bin.4")),
         ("hf-hub:org/name", EncoderSpec("openclip", "hf-hub:org/name")),
         ("openclip:hf-hub:org/name", EncoderSpec("openclip", "hf-hub:org/name")),
         ("ViT-B-32//abs/path.pt", EncoderSpec("openclip", "ViT-B-32//abs/path.pt")),
@@ -53,6 +54,8 @@ def test_relative_checkpoints_become_absolute(
     assert parse_spec("M/./rel.pt").name == f"M/{tmp_path}/rel.pt"
     assert parse_spec("M/../rel.pt").name == f"M/{tmp_path.parent}/rel.pt"
     assert parse_spec("M/~/rel.pt").name == f"M/{tmp_path}/home/rel.pt"
+    assert parse_spec("clip4clip:rel.bin").name == f"{tmp_path}/rel.bin"
+    assert parse_spec("clip4clip:~/rel.bin").name == f"{tmp_path}/home/rel.bin"
 
 
 @pytest.mark.parametrize(
@@ -70,6 +73,8 @@ def test_relative_checkpoints_become_absolute(
         "hf-hub:",
         "hf-hub:org",
         "/abs",
+        "clip4clip",
+        "clip4clip:",
         "auto",
         "auto:x",
         "other:ViT-B-32/tag",
@@ -86,11 +91,12 @@ def test_auto_says_what_to_do() -> None:
 
 
 def test_unknown_family_and_device_are_refused() -> None:
-    with pytest.raises(UsageError, match="builtin, openclip, fake"):
+    with pytest.raises(UsageError, match="builtin, openclip, clip4clip, fake"):
         load_encoder(EncoderSpec("nope"))
+    names = {"openclip": "x/y", "clip4clip": "/x"}
     for family in ENCODERS:
         with pytest.raises(UsageError, match="use auto, cpu"):
-            load_encoder(EncoderSpec(family, "x/y" if family == "openclip" else ""), device="tpu")
+            load_encoder(EncoderSpec(family, names.get(family, "")), device="tpu")
 
 
 def test_an_absent_device_is_an_error_not_the_cpu() -> None:

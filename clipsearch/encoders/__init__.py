@@ -37,6 +37,12 @@ def _openclip(spec: EncoderSpec, device: str) -> Encoder:
     return load(spec, device=device)
 
 
+def _clip4clip(spec: EncoderSpec, device: str) -> Encoder:
+    from clipsearch.encoders.clip4clip import load
+
+    return load(spec, device=device)
+
+
 def _fake(spec: EncoderSpec, device: str) -> Encoder:
     from clipsearch.encoders.fake import load
 
@@ -46,6 +52,7 @@ def _fake(spec: EncoderSpec, device: str) -> Encoder:
 ENCODERS: dict[str, Callable[[EncoderSpec, str], Encoder]] = {
     "builtin": _builtin,
     "openclip": _openclip,
+    "clip4clip": _clip4clip,
     "fake": _fake,
 }
 

@@ -1,4 +1,4 @@
-"""What every encoder is: text and pictures in, unit rows of one space out."""
+"""What every encoder is: text and pictures in, rows of one space out."""
 
 from __future__ import annotations
 
@@ -30,7 +30,10 @@ class EncoderSpec:
 class Encoder(Protocol):
     """Text and pictures to vectors of one space. Loading is lazy: a tower loads when first used.
 
-    Safe to call from several threads. Rows come in the order of the input.
+    Safe to call from several threads. Rows come in the order of the input, and are of unit length
+    unless `normalize` is False: then they are what the model gave, before it was scaled, in
+    float32. `values.unit_rows` of these is to the bit what comes with `normalize`; it gives a row
+    of zeros, which has no direction, the first axis.
     """
 
     @property
@@ -63,8 +66,8 @@ class Encoder(Protocol):
         """Pixels that a picture's shorter side must keep for `prepare` to lose nothing."""
         ...
 
-    def encode_text(self, texts: Sequence[str]) -> Vectors:
-        """(len(texts), dim) float32 unit rows. Raises EncoderError if text is not supported."""
+    def encode_text(self, texts: Sequence[str], *, normalize: bool = True) -> Vectors:
+        """(len(texts), dim) float32 rows. Raises EncoderError if text is not supported."""
         ...
 
     def fits(self, text: str) -> bool:
@@ -78,6 +81,6 @@ class Encoder(Protocol):
         """Resize, crop and scale one picture. Cheap to keep, safe in any thread."""
         ...
 
-    def encode_images(self, prepared: Sequence[Prepared]) -> Vectors:
-        """(len(prepared), dim) float32 unit rows of pictures that `prepare` made."""
+    def encode_images(self, prepared: Sequence[Prepared], *, normalize: bool = True) -> Vectors:
+        """(len(prepared), dim) float32 rows of pictures that `prepare` made."""
         ...

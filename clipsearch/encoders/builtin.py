@@ -6,7 +6,7 @@ Semantic Embeddings", ICLR 2014), in the space of a sentence encoder; both sides
 
     T   = minilm("a photo of a " + first name of class c)    (1000, 384), c̄ its mean
     img = unit( softmax(logits / 1.5) (T - c̄) )
-    txt = unit( minilm(query) - c̄ )
+    txt = unit( minilm(query) - c̄ )          (without `normalize`: what unit( ) is taken of)
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from clipsearch.encoders import efficientnet
 from clipsearch.encoders.base import EncoderSpec, Prepared
 from clipsearch.encoders.devices import check_device_name, pick_device
 from clipsearch.encoders.minilm import DIM, MAX_TOKENS, MiniLM
-from clipsearch.encoders.values import file_sha256, unit_rows
+from clipsearch.encoders.values import file_sha256, finished_rows
 from clipsearch.errors import EncoderError
 from clipsearch.types import Pixels, Vectors
 
@@ -73,9 +73,9 @@ class BuiltinEncoder:
         ]
         return f"builtin@{hashlib.sha256(chr(10).join(parts).encode()).hexdigest()[:12]}"
 
-    def encode_text(self, texts: Sequence[str]) -> Vectors:
-        """(len(texts), 384) float32 unit rows; only the first 256 tokens of a text count."""
-        return unit_rows(self._text.encode(texts) - self._text_centre())
+    def encode_text(self, texts: Sequence[str], *, normalize: bool = True) -> Vectors:
+        """(len(texts), 384) float32 rows; only the first 256 tokens of a text count."""
+        return finished_rows(self._text.encode(texts) - self._text_centre(), normalize=normalize)
 
     def fits(self, text: str) -> bool:
         """Whether `text` has at most 256 tokens; loads the tokenizer alone."""
@@ -85,14 +85,15 @@ class BuiltinEncoder:
         """(260, 260, 3) uint8: the short side to 297, bicubic, then the centre."""
         return efficientnet.GEOMETRY.apply(pixels)
 
-    def encode_images(self, prepared: Sequence[Prepared]) -> Vectors:
-        """(len(prepared), 384) float32 unit rows of pictures that `prepare` made."""
+    def encode_images(self, prepared: Sequence[Prepared], *, normalize: bool = True) -> Vectors:
+        """(len(prepared), 384) float32 rows of pictures that `prepare` made."""
         if not prepared:
             return np.zeros((0, DIM), dtype=np.float32)
         tower, directions = self._image_tower()
         logits = tower.logits(prepared).astype(np.float64) / TEMPERATURE
         weights = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return unit_rows((weights / weights.sum(axis=1, keepdims=True)) @ directions)
+        mixed = (weights / weights.sum(axis=1, keepdims=True)) @ directions
+        return finished_rows(mixed, normalize=normalize)
 
     def class_vectors(self) -> Vectors:
         """T: (1000, 384) unit rows, the vectors of the class names in the classifier's order.

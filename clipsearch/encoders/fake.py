@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from clipsearch.encoders.base import EncoderSpec, Prepared
 from clipsearch.encoders.devices import check_device_name
 from clipsearch.encoders.spec import parse_spec
-from clipsearch.encoders.values import checked_pixels, checked_stack, plain_text, unit_rows
+from clipsearch.encoders.values import checked_pixels, checked_stack, finished_rows, plain_text
 from clipsearch.types import Pixels, Vectors
 
 DEFAULT_DIM = 64
@@ -43,7 +43,11 @@ _COLOUR_SHARE = 0.95  # of the length; the rest is the content's hash, so equal 
 
 
 class FakeEncoder:
-    """An Encoder whose vectors follow from the content by arithmetic alone."""
+    """An Encoder whose vectors follow from the content by arithmetic alone.
+
+    Without `normalize` a row has a length of 2, 4, 8 or 16 that the content's hash chooses: powers
+    of two, so that scaling it back loses nothing.
+    """
 
     supports_text = True
     supports_images = True
@@ -54,12 +58,13 @@ class FakeEncoder:
         self.spec = EncoderSpec("fake", str(dim))
         self.fingerprint = f"fake:{dim}@1"  # raise the number when the vectors change
 
-    def encode_text(self, texts: Sequence[str]) -> Vectors:
-        """(len(texts), dim) float32 unit rows; the colours that a text names are averaged.
+    def encode_text(self, texts: Sequence[str], *, normalize: bool = True) -> Vectors:
+        """(len(texts), dim) float32 rows; the colours that a text names are averaged.
 
         Of a text with more than a thousand words the first thousand count.
         """
-        return self._stack([self._text(plain_text(text)) for text in texts])
+        rows = [self._text(plain_text(text)) for text in texts]
+        return self._stack(rows, normalize=normalize)
 
     def fits(self, text: str) -> bool:
         """Whether `text` has at most a thousand words."""
@@ -72,12 +77,13 @@ class FakeEncoder:
         rows, columns = (places * height).astype(int), (places * width).astype(int)
         return np.ascontiguousarray(pixels[rows[:, None], columns])
 
-    def encode_images(self, prepared: Sequence[Prepared]) -> Vectors:
-        """(len(prepared), dim) float32 unit rows of pictures that `prepare` made."""
+    def encode_images(self, prepared: Sequence[Prepared], *, normalize: bool = True) -> Vectors:
+        """(len(prepared), dim) float32 rows of pictures that `prepare` made."""
         if not prepared:
-            return self._stack([])
+            return self._stack([], normalize=normalize)
         pictures = checked_stack(prepared, (THUMBNAIL, THUMBNAIL, 3))
-        return self._stack([self._mix(p.mean(axis=(0, 1)), p.tobytes()) for p in pictures])
+        rows = [self._mix(p.mean(axis=(0, 1)), p.tobytes()) for p in pictures]
+        return self._stack(rows, normalize=normalize)
 
     def _text(self, text: str) -> NDArray[np.float64]:
         if not self.fits(text):
@@ -87,20 +93,24 @@ class FakeEncoder:
         return self._mix(np.mean(named, axis=0) if named else None, text.encode())
 
     def _mix(self, rgb: NDArray[np.float64] | None, content: bytes) -> NDArray[np.float64]:
-        """Colour (0 to 255 a channel) in the first axes, a hash of the content in the others."""
+        """Colour (0 to 255 a channel) in the first axes, a hash of the content in the others.
+
+        Of the length that the content chooses.
+        """
         rest = np.frombuffer(
             hashlib.shake_256(content).digest(2 * (self.dim - _COLOUR_AXES)), dtype="<u2"
         )
         noise = rest / 32767.5 - 1.0
         noise /= np.linalg.norm(noise)
+        length = float(2 ** (1 + int(rest[-1]) % 4))
         if rgb is None:
-            return np.concatenate([np.zeros(_COLOUR_AXES), noise])
+            return length * np.concatenate([np.zeros(_COLOUR_AXES), noise])
         colour = np.append(rgb / 127.5 - 1.0, _CONSTANT)
         colour *= _COLOUR_SHARE / np.linalg.norm(colour)
-        return np.concatenate([colour, np.sqrt(1 - _COLOUR_SHARE**2) * noise])
+        return length * np.concatenate([colour, np.sqrt(1 - _COLOUR_SHARE**2) * noise])
 
-    def _stack(self, rows: list[NDArray[np.float64]]) -> Vectors:
-        return unit_rows(np.array(rows).reshape(len(rows), self.dim))
+    def _stack(self, rows: list[NDArray[np.float64]], *, normalize: bool) -> Vectors:
+        return finished_rows(np.array(rows).reshape(len(rows), self.dim), normalize=normalize)
 
 
 def load(spec: EncoderSpec, *, device: str) -> FakeEncoder:

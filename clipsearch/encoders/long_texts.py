@@ -33,7 +33,7 @@ Fits = Callable[[str], bool]
 class EncodedTexts:
     """The vectors of texts, and in how many pieces each text was encoded."""
 
-    vectors: Vectors  # (n, dim) float32 unit rows
+    vectors: Vectors  # (n, dim) float32, unit rows unless `normalize` was False
     pieces: tuple[int, ...]  # of each text; 1: as it is
 
     @property
@@ -42,33 +42,51 @@ class EncodedTexts:
         return tuple(i for i, count in enumerate(self.pieces) if count > 1)
 
 
-def encode_texts(encoder: Encoder, texts: Sequence[str]) -> EncodedTexts:
+def encode_texts(encoder: Encoder, texts: Sequence[str], *, normalize: bool = True) -> EncodedTexts:
     """One vector a text, in order, however long the texts are.
 
     What fits is encoded as it is, in one batch. What does not is cut into sentences, where these
     do not fit at words, and where a word does not within it; its vector is the unit mean of the
-    vectors of the pieces. Raises EncoderError if text is not supported.
+    vectors of the pieces. Without `normalize` what fits is what the encoder gives, and a mean of
+    pieces has their mean length. Raises EncoderError if text is not supported.
     """
     rows = np.zeros((len(texts), encoder.dim), dtype=np.float32)
     pieces = [1] * len(texts)
     whole = [i for i, text in enumerate(texts) if _fits(encoder, text)]
-    rows[whole] = encoder.encode_text([texts[i] for i in whole])
+    short = [texts[i] for i in whole]
+    rows[whole] = encoder.encode_text(short) if normalize else _raw(encoder, short)
     for i in sorted(set(range(len(texts))).difference(whole)):
-        rows[i], pieces[i] = _mean_of_pieces(encoder, texts[i])
+        rows[i], pieces[i] = _mean_of_pieces(encoder, texts[i], normalize=normalize)
     return EncodedTexts(rows, tuple(pieces))
 
 
-def _mean_of_pieces(encoder: Encoder, text: str) -> tuple[Vectors, int]:
-    """The (dim,) unit row of a text that does not fit, and its number of pieces."""
+def _mean_of_pieces(encoder: Encoder, text: str, *, normalize: bool) -> tuple[Vectors, int]:
+    """The (dim,) row of a text that does not fit, and its number of pieces."""
     pieces = _pieces(text, encoder)
-    first = encoder.encode_text([next(pieces, text)])[0]
-    total, count = first.astype(np.float64), 1
+    units, lengths = _units(encoder, [next(pieces, text)], normalize=normalize)
+    first, total, count = units[0], units[0].astype(np.float64), 1
     while batch := list(islice(pieces, PIECES_AT_ONCE)):
-        total += encoder.encode_text(batch).sum(axis=0, dtype=np.float64)
+        units, more = _units(encoder, batch, normalize=normalize)
+        total += units.sum(axis=0, dtype=np.float64)
+        lengths += more
         count += len(batch)
     if count == 1 or np.linalg.norm(total) < _CANCELLED * count:
-        return first, count  # opposite pieces have no mean direction
-    return unit_rows(total[None])[0], count
+        row = first  # opposite pieces have no mean direction
+    else:
+        row = unit_rows(total[None])[0]
+    return (row if normalize else row * np.float32(lengths / count)), count
+
+
+def _units(encoder: Encoder, texts: list[str], *, normalize: bool) -> tuple[Vectors, float]:
+    """Unit rows, and the sum of the lengths that they had; each counts 1 with `normalize`."""
+    if normalize:
+        return encoder.encode_text(texts), float(len(texts))
+    raw = _raw(encoder, texts)
+    return unit_rows(raw), float(np.linalg.norm(raw, axis=1).sum())
+
+
+def _raw(encoder: Encoder, texts: list[str]) -> Vectors:
+    return encoder.encode_text(texts, normalize=False)
 
 
 def _pieces(text: str, encoder: Encoder) -> Iterator[str]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from clipsearch.encoders.geometry import Geometry, ResizeMode
 from clipsearch.encoders.openclip_files import ModelFiles, find_files
 from clipsearch.encoders.openclip_tokens import fits_context
 from clipsearch.encoders.spec import parse_spec
-from clipsearch.encoders.values import checked_stack, plain_text, unit_rows
+from clipsearch.encoders.values import checked_stack, finished_rows, plain_text
 from clipsearch.errors import EncoderError
 from clipsearch.types import Pixels, Vectors
 
@@ -29,8 +30,20 @@ IMAGE_BATCH = {"cuda": 128, "cpu": 8, "mps": 32}
 TEXT_BATCH = 64
 
 
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model of open_clip on its device, and what it takes to feed it."""
+
+    model: Any
+    tokenizer: Any  # from a list of texts to their tokens, (n, context) int64
+    preprocess: dict[str, Any]  # as open_clip.PreprocessCfg
+    device: torch.device
+    precision: str  # fp32, fp16 or bf16: the type of the pictures, see precision_for
+    fingerprint: Callable[[], str]  # asked once at most: it may have to read the weights
+
+
 class OpenClipEncoder:
-    """An Encoder around one open_clip model, loaded whole on creation.
+    """An Encoder around one loaded model of open_clip.
 
     The fingerprint leaves the precision out: an index that a GPU built in fp16 can be queried on
     a laptop in fp32, where a row differs by less than 1e-2 in cosine. In half precision a row
@@ -40,31 +53,31 @@ class OpenClipEncoder:
     supports_text = True
     supports_images = True
 
-    def __init__(self, name: str, *, device: str = "auto") -> None:
-        """`name` as in EncoderSpec. Raises EncoderError, see `load`."""
-        self.spec = EncoderSpec("openclip", name)
-        self._device = pick_device(device)
-        self.precision = precision_for(self._device.type)
-        self._files = find_files(name)
-        self._model = _build(self._files, device=self._device, precision=self.precision)
-        self._tokenizer = _tokenizer(self._files.model)
+    def __init__(self, spec: EncoderSpec, loaded: LoadedModel) -> None:
+        """`spec`: what `load_encoder` makes the same encoder of."""
+        self.spec = spec
+        self.precision = loaded.precision
+        self._device = loaded.device
+        self._fingerprint = loaded.fingerprint
+        self._model = loaded.model
+        self._tokenizer = loaded.tokenizer
         self._tokenizing = threading.Lock()  # whether transformers truncates is shared state
-        self._preprocess = dict(self._model.visual.preprocess_cfg)
+        self._preprocess = loaded.preprocess
         self._geometry = _geometry(self._preprocess)
         self.short_side = max(self._geometry.target)
         self.dim = self._encode_tokens([""]).shape[1]
 
     @cached_property
     def fingerprint(self) -> str:
-        """openclip:MODEL@ and a hash of weights, architecture and pre-processing."""
-        return self._files.fingerprint(self._preprocess)
+        """Family and model, @, and a hash of weights, architecture and pre-processing."""
+        return self._fingerprint()
 
-    def encode_text(self, texts: Sequence[str]) -> Vectors:
-        """(len(texts), dim) float32 unit rows; what exceeds the model's context is cut off."""
+    def encode_text(self, texts: Sequence[str], *, normalize: bool = True) -> Vectors:
+        """(len(texts), dim) float32 rows; what exceeds the model's context is cut off."""
         rows = [np.zeros((0, self.dim), dtype=np.float32)]
         for start in range(0, len(texts), TEXT_BATCH):
             rows.append(self._encode_tokens(texts[start : start + TEXT_BATCH]))
-        return np.concatenate(rows)
+        return finished_rows(np.concatenate(rows), normalize=normalize)
 
     def fits(self, text: str) -> bool:
         """Whether the model's context, usually 77 tokens, holds all of `text`."""
@@ -75,24 +88,41 @@ class OpenClipEncoder:
         """(height, width, 3) uint8 of the model's input size: resized and cropped or padded."""
         return self._geometry.apply(pixels)
 
-    def encode_images(self, prepared: Sequence[Prepared]) -> Vectors:
-        """(len(prepared), dim) float32 unit rows of pictures that `prepare` made."""
+    def encode_images(self, prepared: Sequence[Prepared], *, normalize: bool = True) -> Vectors:
+        """(len(prepared), dim) float32 rows of pictures that `prepare` made."""
         rows = [np.zeros((0, self.dim), dtype=np.float32)]
         step = IMAGE_BATCH[self._device.type]
         for start in range(0, len(prepared), step):
             rows.append(self._encode_pictures(prepared[start : start + step]))
-        return np.concatenate(rows)
+        return finished_rows(np.concatenate(rows), normalize=normalize)
+
+    def text_tower(self) -> dict[str, torch.Tensor]:
+        """positional_embedding and transformer.* of the text tower, by the names of CLIP.
+
+        Copies on the CPU in fp32, of the values in the precision here. A tower that is not CLIP's
+        own kind has other names under transformer, or none.
+        """
+        import torch
+
+        named = {
+            name.removeprefix("text."): tensor for name, tensor in self._model.state_dict().items()
+        }
+        return {
+            name: tensor.detach().to("cpu", torch.float32, copy=True)
+            for name, tensor in named.items()
+            if name == "positional_embedding" or name.startswith("transformer.")
+        }
 
     def _encode_tokens(self, texts: Sequence[str]) -> Vectors:
         with self._tokenizing:
             tokens = self._tokenizer([plain_text(text) for text in texts])
         with _inference_mode():
-            return _rows(self._model.encode_text(tokens.to(self._device)))
+            return _raw(self._model.encode_text(tokens.to(self._device)))
 
     def _encode_pictures(self, prepared: Sequence[Prepared]) -> Vectors:
         pixels = checked_stack(prepared, (*self._geometry.crop, 3))
         with _inference_mode():
-            return _rows(self._model.encode_image(self._normalised(pixels)))
+            return _raw(self._model.encode_image(self._normalised(pixels)))
 
     def _normalised(self, pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> torch.Tensor:
         """(n, 3, height, width) on the device, in the model's type: (x / 255 - mean) / std."""
@@ -114,7 +144,23 @@ def load(spec: EncoderSpec, *, device: str) -> OpenClipEncoder:
     another model, a download that fails, a missing package and an absent device.
     """
     check_device_name(device)
-    return OpenClipEncoder(parse_spec(str(spec)).name, device=device)
+    spec = parse_spec(str(spec))
+    picked = pick_device(device)
+    precision = precision_for(picked.type)
+    files = find_files(spec.name)
+    model = _build(files, device=picked, precision=precision)
+    preprocess = dict(model.visual.preprocess_cfg)
+    return OpenClipEncoder(
+        spec,
+        LoadedModel(
+            model,
+            _tokenizer(files.model),
+            preprocess,
+            picked,
+            precision,
+            fingerprint=lambda: files.fingerprint(preprocess),
+        ),
+    )
 
 
 def precision_for(device_type: str, *, cpu_info: Path = Path("/proc/cpuinfo")) -> str:
@@ -184,8 +230,9 @@ def _geometry(preprocess: dict[str, Any]) -> Geometry:
     )
 
 
-def _rows(features: torch.Tensor) -> Vectors:
-    return unit_rows(features.float().cpu().numpy())
+def _raw(features: torch.Tensor) -> Vectors:
+    rows: Vectors = features.float().cpu().numpy()
+    return rows
 
 
 def _inference_mode() -> AbstractContextManager[Any]:

@@ -11,7 +11,10 @@ from clipsearch.errors import UsageError
 HUB_PREFIX = "hf-hub:"
 FAKE_MIN_DIM = 8
 _PATH_STARTS = ("/", "./", "../", "~")
-_ALLOWED = "builtin, openclip:MODEL/TAG, openclip:MODEL//path/to/checkpoint, hf-hub:ORG/NAME, fake"
+_ALLOWED = (
+    "builtin, openclip:MODEL/TAG, openclip:MODEL//path/to/checkpoint, hf-hub:ORG/NAME,"
+    " clip4clip:path/to/checkpoint, fake"
+)
 
 
 def parse_spec(text: str) -> EncoderSpec:
@@ -22,6 +25,7 @@ def parse_spec(text: str) -> EncoderSpec:
     openclip:ViT-B-32/laion2b_s34b_b79k   an open_clip model and one of its weight tags
     openclip:ViT-B-32//abs/file.pt        the same with a checkpoint of your own
     openclip:hf-hub:org/name              a model of the Hugging Face hub in open_clip's layout
+    clip4clip:path/pytorch_model.bin.4    the CLIP model in a checkpoint of CLIP4Clip
 
     What follows the first "/" is a checkpoint if it starts with "/", "./", "../" or "~", and
     otherwise a tag; relative checkpoints become absolute. "openclip:" may be left out of names
@@ -38,6 +42,8 @@ def parse_spec(text: str) -> EncoderSpec:
         return EncoderSpec("fake", _fake_dim(text, name) if colon else "")
     if family == "openclip":
         return EncoderSpec("openclip", _openclip_name(text, name))
+    if family == "clip4clip":
+        return EncoderSpec("clip4clip", _clip4clip_name(text, name))
     return EncoderSpec("openclip", _openclip_name(text, text.strip()))
 
 
@@ -67,7 +73,17 @@ def _openclip_name(text: str, name: str) -> str:
         raise UsageError(f"encoder {text!r}: use one of {_ALLOWED}")
     if checkpoint is None:
         return f"{model}/{tag}"
+    return f"{model}/{_absolute(text, checkpoint)}"
+
+
+def _clip4clip_name(text: str, name: str) -> str:
+    if not name:
+        raise UsageError(f"encoder {text!r}: use clip4clip:path/to/checkpoint")
+    return str(_absolute(text, Path(name)))
+
+
+def _absolute(text: str, path: Path) -> Path:
     try:
-        return f"{model}/{checkpoint.expanduser().absolute().resolve()}"
+        return path.expanduser().absolute().resolve()
     except RuntimeError as error:  # "~someone" without a home
         raise UsageError(f"encoder {text!r}: {error}") from error

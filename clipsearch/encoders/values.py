@@ -30,6 +30,15 @@ def unit_rows(rows: NDArray[Any]) -> Vectors:
     return unit.astype(np.float32)
 
 
+def finished_rows(raw: NDArray[Any], *, normalize: bool) -> Vectors:
+    """What an encoder returns for the features `raw` (n, dim): float32, scaled if asked.
+
+    Rounded to float32 before they are scaled, so that whoever scales them later gets the same.
+    """
+    rows = np.asarray(raw, dtype=np.float32)
+    return unit_rows(rows) if normalize else rows
+
+
 def plain_text(text: str) -> str:
     """`text` as valid Unicode: bytes of a command line that are not UTF-8 become '?'."""
     return text.encode("utf-8", "replace").decode("utf-8")

@@ -10,8 +10,11 @@ import numpy as np
 import pytest
 
 from clipsearch.encoders import ENCODERS, Encoder, load_encoder, parse_spec
+from clipsearch.encoders.long_texts import encode_texts
+from clipsearch.encoders.values import unit_rows
 from clipsearch.errors import UsageError
 from clipsearch.types import check_unit_rows
+from tests.clip4clip_files import tiny_clip, write_official
 
 TEXTS = ["a cat", "", "two dogs on a beach", "red", "日本語 🐈", "a cat", "long " * 400, "\udce9"]
 TINY = {
@@ -49,6 +52,9 @@ def exact() -> Iterator[None]:
 def text_of_spec(request: pytest.FixtureRequest, exact: None) -> str:
     if request.param == "openclip":
         return f"openclip:{request.getfixturevalue('tiny_name')}"
+    if request.param == "clip4clip":
+        folder = request.getfixturevalue("tmp_path_factory").mktemp("clip4clip")
+        return f"clip4clip:{write_official(folder / 'pytorch_model.bin.0', tiny_clip())}"
     return str(request.param)
 
 
@@ -76,10 +82,39 @@ def test_rows_are_float32_and_of_unit_length(encoder: Encoder) -> None:
         assert rows.shape == (count, encoder.dim)
 
 
+def test_raw_rows_scaled_are_the_unit_rows_to_the_bit(encoder: Encoder) -> None:
+    prepared = [encoder.prepare(p) for p in pictures()[:5]]
+    for raw, unit in (
+        (encoder.encode_text(TEXTS[:5], normalize=False), encoder.encode_text(TEXTS[:5])),
+        (encoder.encode_images(prepared, normalize=False), encoder.encode_images(prepared)),
+    ):
+        assert raw.dtype == np.float32
+        assert np.isfinite(raw).all()
+        np.testing.assert_array_equal(unit_rows(raw), unit)
+        lengths = np.linalg.norm(raw, axis=1)
+        assert np.ptp(lengths) > 1e-3  # not scaled by one factor, let alone to one
+
+
+def test_a_text_of_many_pieces_has_their_mean_length(encoder: Encoder) -> None:
+    texts = ["a cat", "a cat sat on a mat. " * 200, "two dogs"]
+    raw, unit = (encode_texts(encoder, texts, normalize=flag) for flag in (False, True))
+    assert raw.split == unit.split == (1,)
+    np.testing.assert_array_equal(
+        raw.vectors[[0, 2]], encoder.encode_text(texts[::2], normalize=False)
+    )
+    np.testing.assert_allclose(unit_rows(raw.vectors), unit.vectors, atol=1e-6)
+    length = np.linalg.norm(encoder.encode_text(["a cat sat on a mat."], normalize=False))
+    np.testing.assert_allclose(np.linalg.norm(raw.vectors[1]), length, rtol=1e-4)
+
+
 def test_nothing_gives_no_rows(encoder: Encoder) -> None:
-    for rows in (encoder.encode_text([]), encoder.encode_images([])):
-        assert rows.shape == (0, encoder.dim)
-        assert rows.dtype == np.float32
+    for normalize in (True, False):
+        for rows in (
+            encoder.encode_text([], normalize=normalize),
+            encoder.encode_images([], normalize=normalize),
+        ):
+            assert rows.shape == (0, encoder.dim)
+            assert rows.dtype == np.float32
 
 
 def test_a_batch_is_the_same_as_one_at_a_time_in_order(encoder: Encoder) -> None:
