@@ -2,6 +2,7 @@
 
     r1_at_iou, mean_iou, mean_average_precision     one query, ranked spans, its true windows
     ranks, recall_at_k, median_rank, mean_rank      one query, a score per item, its true items
+    retrieval_report, dual_softmax                  texts and videos, a score for each pair
 
 Span metrics are those of QVHighlights (Lei et al. 2021, arXiv 2107.09609): an item per query in
 `predictions`, spans best first, and in `windows`, true windows in any order. A set of spans is an
@@ -10,7 +11,7 @@ counts and earns 0, so no method gains by leaving out what is hard.
 
 Shares are 0..1, ranks count from 1. Everything raises UsageError that says what was given: NaN or
 infinite times, an end before its start, a query without a true window or with an empty one,
-lengths that differ, no queries at all, a threshold outside (0, 1].
+lengths that differ, no queries at all, a threshold outside (0, 1], scores with NaN.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ Truth = Sequence[ArrayLike] | NDArray[np.integer[Any]]  # per query one position
 # As decimals: np.arange(0.5, 1, 0.05) has 0.6500000000000001, which an IoU of 13/20 would miss.
 IOU_THRESHOLDS = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
 MAX_PREDICTIONS = 10  # the benchmark's
+RECALLS = (1, 5, 10)  # what text-video retrieval reports since its first benchmarks
+PRIOR_TEMPERATURE = 0.01  # for cosines, where CLIP's own scale ends: 100
+_BLOCK_SCORES = 1 << 20  # re-weighted at a time, so that float64 takes 8 MiB
 
 
 def iou(spans: Spans, windows: Spans) -> Floats:
@@ -100,11 +104,7 @@ def ranks(scores: ArrayLike, truth: Truth) -> NDArray[np.int64]:
     that ties with the true one ranks before it, each once: equal scores for everything earn the
     last rank, never the first.
     """
-    table = np.asarray(scores)
-    if table.ndim != 2 or table.dtype.kind not in "fiu":
-        raise UsageError(f"scores of shape {table.shape} and type {table.dtype}: need (q, n) reals")
-    if np.isnan(table).any():
-        raise UsageError(f"scores of query {np.argwhere(np.isnan(table))[0][0]} have NaN")
+    table = _table(scores)
     if len(table) != len(truth):
         raise UsageError(f"{len(table)} rows of scores for the truth of {len(truth)} queries")
     return np.array(
@@ -127,6 +127,143 @@ def median_rank(ranks: ArrayLike) -> float:
 def mean_rank(ranks: ArrayLike) -> float:
     """Mean of the (q,) ranks."""
     return float(np.mean(_checked_ranks(ranks)))
+
+
+def dual_softmax(
+    scores: ArrayLike, *, temperature: float = PRIOR_TEMPERATURE
+) -> NDArray[np.floating[Any]]:
+    """Scores that also ask how well the query suits the item, beside all other queries, (q, n).
+
+    For query i and item j
+
+        s[i, j] * exp(s[i, j] / temperature) / sum over k of exp(s[k, j] / temperature)
+
+    so an item that suits every query (a hub) is pushed back. This is the prior of the dual softmax
+    loss (Cheng et al. 2021, arXiv 2109.04290, CAMoE), multiplied in at inference: their
+    `softmax(s / temp, dim=0)` without its factor q, which changes no ranking. It needs all queries
+    at once and is for benchmarks: no single search can have it. Rows are the queries; for the
+    other direction give the transpose, whose prior is another one.
+
+    `temperature` divides, in units of the scores: 0.01 for cosines is what is usual at inference,
+    1 for logits (100 * cosine). Scores should be above 0: of a negative one, the published formula
+    makes a larger prior a worse score. -inf (out of the running) stays; float32 stays float32.
+    """
+    table = _table(scores)
+    kind = table.dtype if table.dtype in (np.float32, np.float64) else np.dtype(np.float64)
+    weighted = np.empty(table.shape, kind)
+    for rows, block in _reweighted(table, temperature):
+        weighted[rows] = block
+    return weighted
+
+
+def retrieval_report(
+    scores: ArrayLike, pairs: ArrayLike, *, dual_softmax: float | None = None
+) -> dict[str, Any]:
+    """Both directions of text-video retrieval, from scores (t, v) of each text for each video.
+
+    `pairs`: (p, 2), the positions of a text and a video that belong together. A query with several
+    true items has the rank of the best, by `ranks` (what ties ranks before it). Texts and videos
+    in no pair are no queries and stay candidates. `dual_softmax`: the temperature of the function
+    of that name, over all rows or columns of `scores`; None: the scores as they are.
+
+    Returns, for "text_to_video" and "video_to_text": "queries" and "candidates" (counts), "r1",
+    "r5", "r10" (shares 0..1), "median_rank" and "mean_rank" (from 1).
+    """
+    table = _table(scores)
+    positions = _pairs(pairs, table.shape)
+    return {
+        "text_to_video": _direction(table, positions, dual_softmax),
+        "video_to_text": _direction(table.T, positions[:, ::-1], dual_softmax),
+    }
+
+
+def _direction(
+    table: NDArray[Any], pairs: NDArray[np.int64], temperature: float | None
+) -> dict[str, Any]:
+    """The report of queries, the rows of a table, from pairs of a row and a true column."""
+    pairs = pairs[np.argsort(pairs[:, 0], kind="stable")]
+    queries, first = np.unique(pairs[:, 0], return_index=True)
+    truth = dict(zip(queries.tolist(), np.split(pairs[:, 1], first[1:]), strict=True))
+    blocks = _blocks(table) if temperature is None else _reweighted(table, temperature)
+    found = []
+    for rows, block in blocks:
+        chosen = [query for query in range(rows.start, rows.stop) if query in truth]
+        if chosen:
+            part = block[np.array(chosen) - rows.start]
+            found.append(ranks(part, [truth[query] for query in chosen]))
+    places = np.concatenate(found)
+    return {
+        "queries": len(places),
+        "candidates": table.shape[1],
+        **{f"r{k}": recall_at_k(places, k) for k in RECALLS},
+        "median_rank": median_rank(places),
+        "mean_rank": mean_rank(places),
+    }
+
+
+def _blocks(table: NDArray[Any]) -> Iterator[tuple[slice, NDArray[Any]]]:
+    """A table by its rows, a bounded number of scores at a time."""
+    step = max(1, _BLOCK_SCORES // max(1, table.shape[1]))
+    for start in range(0, len(table), step):
+        rows = slice(start, min(start + step, len(table)))
+        yield rows, table[rows]
+
+
+def _reweighted(table: NDArray[Any], temperature: float) -> Iterator[tuple[slice, Floats]]:
+    """`dual_softmax` in float64, by blocks of rows."""
+    if isinstance(temperature, bool) or not 0 < temperature < np.inf:
+        raise UsageError(
+            f"temperature {temperature} of the dual softmax: use a number above 0, such as "
+            f"{PRIOR_TEMPERATURE} for cosines"
+        )
+    if not table.size:
+        return
+    if np.isposinf(table).any():
+        raise UsageError(f"scores of query {np.argwhere(np.isposinf(table))[0][0]} are infinite")
+    top = table.max(axis=0).astype(np.float64)
+    top[np.isneginf(top)] = 0  # no query has this item in the running
+    total = np.zeros(len(top))
+    for _, block in _blocks(table):
+        total += _powers(block, top, temperature).sum(axis=0)
+    total[total == 0] = 1
+    for rows, block in _blocks(table):
+        prior = _powers(block, top, temperature) / total
+        hidden = np.isneginf(block)
+        np.multiply(block, prior, out=prior, where=~hidden)
+        prior[hidden] = -np.inf
+        yield rows, prior
+
+
+def _powers(block: NDArray[Any], top: Floats, temperature: float) -> Floats:
+    with np.errstate(over="ignore"):  # of a tiny temperature: exp(-inf) is 0 as it should be
+        powers: Floats = np.exp((block - top) / temperature)
+    return powers
+
+
+def _table(scores: ArrayLike) -> NDArray[Any]:
+    table = np.asarray(scores)
+    if table.ndim != 2 or table.dtype.kind not in "fiu":
+        raise UsageError(f"scores of shape {table.shape} and type {table.dtype}: need (q, n) reals")
+    if np.isnan(table).any():
+        raise UsageError(f"scores of query {np.argwhere(np.isnan(table))[0][0]} have NaN")
+    return table
+
+
+def _pairs(pairs: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.int64]:
+    """The (p, 2) positions of texts and videos, checked against the shape of the scores."""
+    checked = np.asarray(pairs)
+    if checked.ndim != 2 or checked.shape[1] != 2 or checked.dtype.kind not in "iu":
+        raise UsageError(
+            f"pairs of shape {checked.shape} and type {checked.dtype}: need (p, 2) integers, "
+            "positions of a text and a video"
+        )
+    if not len(checked):
+        raise UsageError("no pairs of a text and a video: a report needs at least one")
+    for name, column, count in zip(("text", "video"), checked.T, shape, strict=True):
+        if column.min() < 0 or column.max() >= count:
+            worst = column.min() if column.min() < 0 else column.max()
+            raise UsageError(f"pairs name {name} {worst}: positions go from 0 to {count - 1}")
+    return checked.astype(np.int64)
 
 
 def _iou(spans: Floats, windows: Floats) -> Floats:

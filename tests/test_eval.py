@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import math
+import statistics
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -14,6 +17,7 @@ from clipsearch.errors import UsageError
 from clipsearch.eval import (
     IOU_THRESHOLDS,
     average_precisions,
+    dual_softmax,
     iou,
     mean_average_precision,
     mean_iou,
@@ -22,6 +26,7 @@ from clipsearch.eval import (
     r1_at_iou,
     ranks,
     recall_at_k,
+    retrieval_report,
 )
 from clipsearch.types import Span
 from tests.test_public_api import HEAVY, loaded_after
@@ -278,6 +283,171 @@ def test_bad_ranks_are_refused(bad: Any) -> None:
             metric(bad)
     with pytest.raises(UsageError, match="k 0"):
         recall_at_k([1], 0)
+
+
+def naive_dual_softmax(scores: Any, temperature: float) -> list[list[float]]:
+    """CAMoE's formula, a number at a time in Python's own arithmetic."""
+    table = np.asarray(scores, np.float64).tolist()
+    columns = list(zip(*table, strict=True))
+    return [
+        [
+            -math.inf
+            if score == -math.inf
+            else score
+            / math.fsum(math.exp((other - score) / temperature) for other in columns[item])
+            for item, score in enumerate(row)
+        ]
+        for row in table
+    ]
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64, np.int8])
+@pytest.mark.parametrize("temperature", [0.05, 1, 40.0])
+def test_dual_softmax_by_the_formula(kind: type, temperature: float) -> None:
+    generator = np.random.default_rng(3)
+    scores = (generator.uniform(-3, 3, (23, 17))).astype(kind)
+    found = dual_softmax(scores, temperature=temperature)
+    assert found.dtype == (np.float32 if kind is np.float32 else np.float64)
+    expected = naive_dual_softmax(scores, temperature)
+    rtol, atol = (2e-7, 1e-37) if kind is np.float32 else (1e-12, 0)
+    np.testing.assert_allclose(found, expected, rtol=rtol, atol=atol)
+
+
+def test_dual_softmax_by_hand() -> None:
+    scores = np.array([[0.30, 0.29], [0.40, 0.10]])  # the first item suits every query
+    assert ranks(scores, [1, 0]).tolist() == [2, 1]
+    assert ranks(dual_softmax(scores), [1, 0]).tolist() == [1, 1]
+    np.testing.assert_allclose(dual_softmax([[2.0, 1.0]]), [[2.0, 1.0]])  # alone: nothing to fear
+    np.testing.assert_allclose(dual_softmax(np.zeros((4, 3))), np.zeros((4, 3)))
+    flat = dual_softmax(scores, temperature=1e9)  # as CAMoE's 1000: every prior is 1/q
+    np.testing.assert_allclose(flat, scores / 2)
+    sharp = dual_softmax(scores, temperature=1e-300)
+    np.testing.assert_array_equal(sharp, [[0, 0.29], [0.4, 0]])
+    assert dual_softmax(np.zeros((0, 3))).shape == (0, 3)
+
+
+def test_dual_softmax_leaves_out_what_is_out_of_the_running() -> None:
+    scores = np.array([[-np.inf, 0.2, -np.inf], [0.1, 0.3, -np.inf]], np.float32)
+    found = dual_softmax(scores, temperature=0.1)
+    rest = naive_dual_softmax(scores[:, :2], 0.1)
+    np.testing.assert_allclose(found, np.column_stack([rest, [-np.inf, -np.inf]]), rtol=1e-6)
+
+
+@pytest.mark.parametrize("temperature", [0, -1.0, float("nan"), float("inf"), True])
+def test_temperatures_out_of_range_are_refused(temperature: float) -> None:
+    with pytest.raises(UsageError, match=r"use a number above 0, such as 0\.01"):
+        dual_softmax([[0.1]], temperature=temperature)
+    with pytest.raises(UsageError, match="use a number above 0"):
+        retrieval_report([[0.1]], [[0, 0]], dual_softmax=temperature)
+
+
+def test_infinite_scores_have_no_dual_softmax() -> None:
+    with pytest.raises(UsageError, match="query 1 are infinite"):
+        dual_softmax([[0.1], [np.inf]])
+
+
+def naive_report(scores: Any, pairs: Any, temperature: float | None) -> dict[str, Any]:
+    """Each query's items in a sorted list, wrong ones first among equals."""
+    report = {}
+    for name, table, swapped in (
+        ("text_to_video", np.asarray(scores), False),
+        ("video_to_text", np.asarray(scores).T, True),
+    ):
+        true = {tuple(reversed(pair)) if swapped else tuple(pair) for pair in pairs}
+        rows = table.tolist() if temperature is None else naive_dual_softmax(table, temperature)
+        found = []
+        for query, row in enumerate(rows):
+            order = sorted(range(len(row)), key=lambda n: (-row[n], (query, n) in true))
+            places = [place for place, n in enumerate(order, 1) if (query, n) in true]
+            found += places[:1]
+        report[name] = {
+            "queries": len(found),
+            "candidates": table.shape[1],
+            **{f"r{k}": sum(place <= k for place in found) / len(found) for k in (1, 5, 10)},
+            "median_rank": statistics.median(found),
+            "mean_rank": statistics.fmean(found),
+        }
+    return report
+
+
+@pytest.mark.parametrize("temperature", [None, 0.1])
+@pytest.mark.parametrize("block", [1, 64, 1 << 20])
+def test_reports_beside_sorted_lists(
+    monkeypatch: pytest.MonkeyPatch, temperature: float | None, block: int
+) -> None:
+    monkeypatch.setattr("clipsearch.eval._BLOCK_SCORES", block)
+    generator = np.random.default_rng(block)
+    for round_ in range(20):
+        texts, videos = generator.integers(1, 40, 2)
+        scores = generator.uniform(0.1, 0.9, (texts, videos))
+        if temperature is None and round_ % 2:  # where sums are rounded, equals may part
+            scores = scores.round(1)
+        scores = scores.astype([np.float32, np.float64][round_ // 2 % 2])
+        pairs = np.column_stack([generator.integers(0, n, 25) for n in (texts, videos)])
+        found = retrieval_report(scores, pairs, dual_softmax=temperature)
+        expected = naive_report(scores, pairs.tolist(), temperature)
+        assert list(found) == list(expected)
+        for direction, values in expected.items():
+            assert list(found[direction]) == list(values)
+            assert found[direction] == pytest.approx(values, rel=1e-12)
+    assert json.loads(json.dumps(found)) == found
+
+
+def test_videos_that_are_there_twice_tie_under_every_prior() -> None:
+    generator = np.random.default_rng(2)
+    scores = generator.uniform(0.1, 0.9, (50, 37)).astype(np.float32)
+    pairs = np.column_stack([generator.permutation(50)[:37], np.arange(37)])
+    for temperature in (None, 0.01, 0.1):
+        once = retrieval_report(scores, pairs, dual_softmax=temperature)["text_to_video"]
+        twice = retrieval_report(np.tile(scores, 2), pairs, dual_softmax=temperature)
+        assert twice["text_to_video"]["mean_rank"] == pytest.approx(2 * once["mean_rank"])
+
+
+def test_a_report_by_hand() -> None:
+    scores = [[0.9, 0.8, 0.1], [0.7, 0.7, 0.1], [0.2, 0.3, 0.4], [1.0, 1.0, 1.0]]
+    report = retrieval_report(scores, [[0, 1], [1, 1], [2, 2], [2, 2], [2, 0]])
+    assert report["text_to_video"] == {  # ranks 2, 2 and 1; the fourth text is no query
+        "queries": 3,
+        "candidates": 3,
+        "r1": 1 / 3,
+        "r5": 1.0,
+        "r10": 1.0,
+        "median_rank": 2.0,
+        "mean_rank": 5 / 3,
+    }
+    assert report["video_to_text"] == {  # ranks 4, 2 and 2: the fourth text stands before all
+        "queries": 3,
+        "candidates": 4,
+        "r1": 0.0,
+        "r5": 1.0,
+        "r10": 1.0,
+        "median_rank": 2.0,
+        "mean_rank": 8 / 3,
+    }
+    perfect = retrieval_report(np.eye(30), np.column_stack([np.arange(30)] * 2))
+    assert {direction["mean_rank"] for direction in perfect.values()} == {1.0}
+    equal = retrieval_report(np.zeros((30, 20)), [[0, 0]])
+    assert [direction["mean_rank"] for direction in equal.values()] == [20.0, 30.0]
+
+
+@pytest.mark.parametrize(
+    ("scores", "pairs", "message"),
+    [
+        ([[0.1]], [], r"pairs of shape \(0,\)"),
+        ([[0.1]], np.empty((0, 2), int), "no pairs"),
+        ([[0.1]], [[0, 0, 0]], r"shape \(1, 3\)"),
+        ([[0.1]], [[0.0, 0.0]], "float64: need"),
+        ([[0.1, 0.2]], [[1, 0]], "pairs name text 1: positions go from 0 to 0"),
+        ([[0.1, 0.2]], [[0, 2]], "pairs name video 2: positions go from 0 to 1"),
+        ([[0.1, 0.2]], [[0, -1], [0, 5]], "pairs name video -1"),
+        (np.zeros((0, 2)), [[0, 0]], "pairs name text 0"),
+        ([[np.nan]], [[0, 0]], "have NaN"),
+        ([0.1], [[0, 0]], "need \\(q, n\\) reals"),
+    ],
+)
+def test_bad_reports_are_refused(scores: Any, pairs: Any, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        retrieval_report(scores, pairs)
 
 
 @pytest.mark.skipif(not QVHIGHLIGHTS.exists(), reason=f"{QVHIGHLIGHTS} is not here")
