@@ -13,14 +13,16 @@ from numpy.typing import NDArray
 from clipsearch.errors import UsageError
 
 MediaKind = Literal["image", "video"]
-UnitKind = Literal["image", "frame", "video"]
+UnitKind = Literal["image", "frame", "video", "pooled"]
 HitKind = Literal["image", "frame", "video", "span"]
 MEDIA_KINDS: tuple[MediaKind, ...] = get_args(MediaKind)
 UNIT_KINDS: tuple[UnitKind, ...] = get_args(UnitKind)
 HIT_KINDS: tuple[HitKind, ...] = get_args(HitKind)
+VECTOR_KINDS = UNIT_KINDS[:3]  # that searches ask for; what stands for "video" is up to the index
 
 Pixels = NDArray[np.uint8]  # (height, width, 3) RGB
 Vectors = NDArray[np.float32]  # (n, dim)
+Norms = NDArray[np.float32]  # (n,), of vectors before they were scaled to unit length
 
 UNIT_NORM_TOLERANCE = 1e-3  # fp16 storage moves the norm of a 512-d unit row by at most 2e-4
 
@@ -52,7 +54,8 @@ class MediaInfo:
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """What gets one vector: an image, a frame, or a pooled window of a video.
+    """What gets one vector: an image, a frame, or a window of a video, pooled by the mean of its
+    frames ("video") or by a trained head ("pooled").
 
     Times are presentation seconds, half-open [start, end); None for images.
     """
@@ -89,17 +92,21 @@ class MediaStream:
 class EmbeddingBatch:
     """Vectors with the units they stand for: (n, dim) float32 unit rows, one unit a row.
 
-    Raises UsageError for NaN, another dtype or shape, rows that are not of unit length, or a
-    number of units that differs from the number of rows. FAISS would take all of these in silence.
+    norms: the length that each row had as the encoder gave it, NaN where that is not known; None
+    for all of them. Raises UsageError for NaN, another dtype or shape, rows that are not of unit
+    length, or numbers of units or norms that differ from the number of rows. FAISS would take all
+    of these in silence.
     """
 
     vectors: Vectors
     units: tuple[Unit, ...]
+    norms: Norms | None = None
 
     def __post_init__(self) -> None:
         check_unit_rows(self.vectors)
         if len(self.units) != len(self.vectors):
             raise UsageError(f"{len(self.units)} units for {len(self.vectors)} vectors")
+        check_norms(self.norms, len(self.vectors))
 
 
 def check_unit_rows(vectors: Vectors) -> None:
@@ -116,17 +123,30 @@ def check_unit_rows(vectors: Vectors) -> None:
         )
 
 
+def check_norms(norms: Norms | None, count: int) -> None:
+    """Raise UsageError unless `norms` is None or (count,) float32, each NaN or finite and >= 0."""
+    if norms is None:
+        return
+    if norms.shape != (count,) or norms.dtype != np.float32:
+        raise UsageError(f"norms of shape {norms.shape} and type {norms.dtype}: need ({count},) f4")
+    if (norms < 0).any() or np.isinf(norms).any():
+        raise UsageError("norms must be finite and not negative, NaN where they are not known")
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class VideoFrames:
     """The frames of one video as an encoder sees them, in order of time.
 
     Frame f is on display in [starts[f], ends[f]) presentation seconds; between two frames there
-    may be a gap, where the picture was black. Raises UsageError for arrays that do not fit.
+    may be a gap, where the picture was black. `norms[f]` is the length of its vector as the
+    encoder gave it, NaN or None where that is not known. Raises UsageError for arrays that do not
+    fit.
     """
 
     vectors: Vectors  # (m, dim) float32 unit rows
     starts: NDArray[np.float64]  # (m,) seconds, ascending
     ends: NDArray[np.float64]  # (m,) seconds
+    norms: Norms | None = None  # (m,)
 
     def __post_init__(self) -> None:
         check_unit_rows(self.vectors)
@@ -134,6 +154,20 @@ class VideoFrames:
             raise UsageError(
                 f"{len(self.vectors)} frames with {len(self.starts)} starts, {len(self.ends)} ends"
             )
+        check_norms(self.norms, len(self.vectors))
+
+    def raw(self) -> Vectors:
+        """(m, dim) rows as the encoder gave them, before they were scaled to unit length.
+
+        Raises UsageError where their norms are not known.
+        """
+        if self.norms is None or np.isnan(self.norms).any():
+            raise UsageError(
+                "these frames were indexed before clipsearch kept the lengths of their vectors, "
+                "which a trained head needs: build the index anew"
+            )
+        rows: Vectors = self.vectors * self.norms[:, None]
+        return rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,6 +284,7 @@ class IndexStatus:
     dead_rows: int
     segments: int
     bytes_on_disk: int
+    pooling: str = "mean"  # or the fingerprint of the head whose vectors are beside the mean's
     lists: int | None = None  # inverted lists; None: vectors are scanned
     trained_rows: int | None = None  # rows when the lists were trained
     nprobe: int | None = None

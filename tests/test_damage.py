@@ -42,7 +42,7 @@ from clipsearch.store.manifest import FORMAT_VERSION, Manifest, Tuning, load_man
 from clipsearch.store.segment import CHECKS, EXTRAS, FACTS, LOOKUP, ROWS, SUMS, VECTORS, file_facts
 from clipsearch.store.store import Store
 from clipsearch.store.vectors import blocks_of
-from clipsearch.types import UNIT_KINDS
+from clipsearch.types import UNIT_KINDS, VECTOR_KINDS
 from tests.vectors import DIM, ROOT, many, unit_rows
 
 REPOSITORY = Path(__file__).parents[1]
@@ -222,7 +222,7 @@ def ids(store: Store, **how: Any) -> Found:
 
 
 def hits(store: Store) -> list[Any]:
-    found = Index(store).search(QUERIES[0], kind=UNIT_KINDS, top=8)
+    found = Index(store).search(QUERIES[0], kind=VECTOR_KINDS, top=8)
     places = [(hit.id, str(hit.path), hit.kind, hit.start, hit.end, hit.moment) for hit in found]
     return [places, [hit.score for hit in found], [dict(hit.columns) for hit in found]]
 
@@ -733,7 +733,7 @@ def test_a_manifest_of_a_newer_version_says_what_to_install(copy: Path) -> None:
     [
         {"format": "other"},
         {"format_version": 0},
-        {"format_version": "2"},
+        {"format_version": "3"},
         {"format_version": FORMAT_VERSION - 1},
         {"dim": 0},
         {"dim": "32"},
@@ -1011,7 +1011,7 @@ def test_vectors_are_kept_that_only_the_log_of_the_catalog_knew(
         {"kinds": {}},
         {"version": 1},
         {"version": 99},
-        {"version": "2"},
+        {"version": "3"},
     ],
     ids=str,
 )

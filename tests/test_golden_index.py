@@ -11,7 +11,7 @@ import pytest
 from clipsearch.store.manifest import FORMAT_VERSION
 from clipsearch.store.store import Store
 from clipsearch.types import Unit
-from tests.goldens.make_index import DIM, rows
+from tests.goldens.make_index import DIM, POOLING, rows
 from tests.vectors import image, unit_rows
 
 INDEXES = Path(__file__).parents[1] / "indexes"
@@ -24,6 +24,11 @@ def golden(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     return Store.open(tmp_path / "index")
 
 
+def version(golden: Store) -> int:
+    """The format version that an index was written in."""
+    return golden.snapshot().views[0].segment.version
+
+
 def test_units_media_and_scores_are_as_written(golden: Store) -> None:
     units = sorted(golden.search(rows(1, 1), k=100)[0], key=lambda u: u.id)
     assert [(u.id, u.media_id, u.unit) for u in units] == [
@@ -32,8 +37,9 @@ def test_units_media_and_scores_are_as_written(golden: Store) -> None:
         (4, 2, Unit("frame", 1.0, 2.0, 25)),
         (5, 2, Unit("frame", 2.0, 3.0, 50)),
         (6, 2, Unit("video", 0.0, 3.0)),
+        *([(7, 2, Unit("pooled", 0.0, 3.0))] if version(golden) > 2 else []),
     ]
-    expected = np.vstack([rows(1, s) for s in (0, 1, 2, 3, 4)]) @ rows(1, 1)[0]
+    expected = np.vstack([rows(1, s) for s in (0, 1, 2, 3, 4, 6)[: len(units)]]) @ rows(1, 1)[0]
     np.testing.assert_allclose([u.score for u in units], expected, atol=1e-3)
     kept = {m.relative: (m.id, m.kind, m.state, m.error) for m in golden.catalog.all_media()}
     assert kept == {
@@ -43,8 +49,32 @@ def test_units_media_and_scores_are_as_written(golden: Store) -> None:
     }
 
 
+def test_norms_and_pooling_are_as_written(golden: Store) -> None:
+    norms = golden.frames(2).norms
+    if version(golden) > 2:
+        assert norms is not None
+        assert norms.tolist() == [2, 3, 4]
+        assert golden.snapshot().pooling == POOLING
+    else:
+        assert norms is not None
+        assert np.isnan(norms).all()
+        assert golden.snapshot().pooling is None
+    pooled = golden.search(rows(1, 6), k=10, kinds=("pooled",))[0]
+    assert [unit.id for unit in pooled] == ([7] if version(golden) > 2 else [])
+
+
+def test_compaction_makes_it_one_of_the_newest_version(golden: Store) -> None:
+    before = golden.search(rows(1, 1), k=100)[0]
+    norms = golden.frames(2).norms
+    with golden.writing() as writer:
+        writer.compact(memory=0)
+    assert version(golden) == FORMAT_VERSION
+    assert golden.search(rows(1, 1), k=100)[0] == before
+    np.testing.assert_array_equal(golden.frames(2).norms, norms)
+
+
 def test_it_can_be_added_to(golden: Store) -> None:
     with golden.writing() as writer:
         writer.publish([image("new.jpg", unit_rows(1, 1, DIM))])
     best = golden.search(unit_rows(1, 1, DIM), k=1)[0][0]
-    assert (best.id, best.media_id) == (7, 5)
+    assert (best.id, best.media_id) == (8 if version(golden) > 2 else 7, 5)

@@ -18,11 +18,12 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine, RowMapping
 
 from clipsearch.errors import ClipsearchError, IndexDamagedError
-from clipsearch.store import schema, statements
+from clipsearch.store import pooling, schema, statements
 from clipsearch.store.database import IMMEDIATE, SQLITE_FILE, translated_errors
+from clipsearch.store.pooling import PoolingFacts
 from clipsearch.store.quantiser import NAME, QuantiserFacts, parse_facts
 from clipsearch.store.statements import LOST, NewMedia, NewSegment, RowRange, SegmentEntry
-from clipsearch.types import FoundFile, StoredMedia
+from clipsearch.types import FoundFile, StoredMedia, UnitKind
 
 Runs = Sequence[tuple[int, int]]  # (first row, count)
 SETTLED_NS = 2_500_000_000  # some file systems keep times in steps of two seconds
@@ -35,6 +36,7 @@ class CatalogState:
     generation: int
     segments: tuple[SegmentEntry, ...]
     quantisers: tuple[QuantiserFacts, ...]  # the last one is for new segments
+    pooling: PoolingFacts | None  # of the head that made the rows of kind "pooled"
 
 
 class Catalog:
@@ -103,6 +105,7 @@ class Catalog:
                 generation=int(statements.setting(db, "generation", "0")),
                 segments=tuple(_entry(row, dead.get(row["id"], [])) for row in rows),
                 quantisers=parse_facts(statements.setting(db, "quantisers", "")),
+                pooling=pooling.parse_facts(statements.setting(db, pooling.SETTING, "")),
             )
 
     def media(self, ids: Iterable[int]) -> dict[int, StoredMedia]:
@@ -175,6 +178,16 @@ class Catalog:
             rows = db.execute(query.order_by(table.c.segment_id, table.c.first_row)).mappings()
             return [statements.row_range(row) for row in rows]
 
+    def row_counts(self, kind: UnitKind) -> dict[int, int]:
+        """How many rows of a kind each file has, by media id, in their order."""
+        with self._reading() as db:
+            return statements.row_counts(db, kind)
+
+    def pooling(self) -> PoolingFacts | None:
+        """The head that made the rows of kind "pooled"."""
+        with self._reading() as db:
+            return pooling.parse_facts(statements.setting(db, pooling.SETTING, ""))
+
     def ranges_in(self, segment_id: int) -> Iterator[list[RowRange]]:
         """Live row ranges of one segment, some at a time, so that memory stays flat."""
         with self._reading() as db:
@@ -246,6 +259,22 @@ class Catalog:
             if ranges:
                 db.execute(sa.insert(schema.ranges), ranges)
             statements.add_to_setting(db, "next_unit_id", new.row_count, start=1)
+
+    def replace_pooled(
+        self,
+        facts: PoolingFacts | None,
+        new: NewSegment | None = None,
+        places: Mapping[int, tuple[int, int]] | None = None,
+    ) -> None:
+        """Publish a head's rows instead of any other's: the segment, or none when there are no
+        rows, and the (first, count) rows of each media id.
+        """
+        with self._writing() as db:
+            segment_id = None if new is None else statements.insert_segment(db, new)
+            statements.replace_pooled(db, segment_id, places or {})
+            statements.set_setting(db, pooling.SETTING, pooling.dump_facts(facts))
+            if new is not None:
+                statements.add_to_setting(db, "next_unit_id", new.row_count, start=1)
 
     def put_failure(self, failed: NewMedia) -> None:
         """Enter a file that could not be read, so that it is not decoded again unchanged."""

@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 
 from clipsearch.errors import IndexDamagedError
 from clipsearch.store.checks import Checks, row_checks
-from clipsearch.types import UNIT_KINDS, ScoredUnit, Unit
+from clipsearch.types import UNIT_KINDS, Norms, ScoredUnit, Unit
 
 NO_FRAME = -1
 NO_MEDIA = 0  # a vector that was added by itself; media ids start at 1
 CHECKED_BYTES = 56
+NORM_SHIFT = 7  # bits of a float32 that a norm does without
 LOOKUP_TYPE = np.dtype(
     [
         ("id", "<i8"),
@@ -29,9 +30,12 @@ LOOKUP_TYPE = np.dtype(
         ("extra_crc", "<u4"),  # CRC-32 of these bytes
         ("frame_number", "<i4"),  # NO_FRAME: is none
         ("kind", "u1"),  # its place in UNIT_KINDS
-        ("padding", "V3"),
+        ("norm_24", "V3"),  # of the vector before it was scaled to unit length (norms_of)
         ("check", "<u8"),  # of all before
     ]
+)
+LOOKUP_TYPE_2 = np.dtype(  # its last bytes meant nothing, and are zero
+    [("padding" if field[0] == "norm_24" else field[0], field[1]) for field in LOOKUP_TYPE.descr]
 )
 LOOKUP_TYPE_1 = np.dtype(
     [
@@ -61,8 +65,41 @@ class Curve:
         return cls(rows["id"], rows["start_seconds"], rows["end_seconds"], scores)
 
 
+def norms_of(rows: Lookup) -> Norms:
+    """(n,) norms that rows of LOOKUP_TYPE hold; NaN where none is known.
+
+    A norm is kept as the upper 24 bits of a positive float32: its exponent and 16 bits of its
+    fraction, 2^-17 off at most. No bits at all mean that it is not known.
+    """
+    raw = np.zeros((len(rows), 4), np.uint8)
+    raw[:, :3] = np.ascontiguousarray(rows["norm_24"]).view(np.uint8).reshape(-1, 3)
+    bits = raw.view("<u4")[:, 0]
+    norms: Norms = (bits << np.uint32(NORM_SHIFT)).view(np.float32)
+    return np.where(bits == 0, np.float32(np.nan), norms)
+
+
+def set_norms(rows: Lookup, norms: Norms | None) -> None:
+    """Write (n,) norms into rows of LOOKUP_TYPE; NaN, and None for all, where none is known."""
+    if norms is None:
+        rows["norm_24"] = b""
+        return
+    known = ~np.isnan(norms)
+    bits = np.where(known, norms, 0).astype("<f4").view("<u4")
+    bits = (bits + np.uint32(1 << NORM_SHIFT >> 1)) >> np.uint32(NORM_SHIFT)
+    bits = np.where(known, np.maximum(bits, 1), 0).astype("<u4")  # a norm of 0 is known, too
+    raw = np.ascontiguousarray(bits[:, None].view(np.uint8)[:, :3])
+    rows["norm_24"] = raw.view("V3")[:, 0]
+
+
+def rounded_norms(norms: Norms) -> Norms:
+    """(n,) norms as they come back."""
+    rows = np.zeros(len(norms), LOOKUP_TYPE)
+    set_norms(rows, norms)
+    return norms_of(rows)
+
+
 def lookup_rows(first_id: int, media_ids: Sequence[int], units: Sequence[Unit]) -> Lookup:
-    """Rows for units whose ids count up from `first_id`, without columns."""
+    """Rows for units whose ids count up from `first_id`, without columns and norms."""
     rows = np.zeros(len(units), LOOKUP_TYPE)
     rows["id"] = np.arange(first_id, first_id + len(units))
     rows["media_id"] = media_ids

@@ -13,7 +13,7 @@ from clipsearch.errors import IndexDamagedError, IndexMissingError, UsageError
 from clipsearch.store.arrays import read_file
 from clipsearch.store.recipes import AUTO, check_recipe
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 FORMAT_NAME = "clipsearch-index"
 MANIFEST_FILE = "manifest.json"
 SEGMENTS = "segments"

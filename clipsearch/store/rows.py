@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from clipsearch.errors import IndexDamagedError
-from clipsearch.store.lookup import LOOKUP_TYPE, NO_FRAME, Lookup
+from clipsearch.store.lookup import LOOKUP_TYPE, NO_FRAME, Lookup, norms_of, set_norms
 from clipsearch.types import UNIT_KINDS
 
 ROW_SCHEMA = pa.schema(
@@ -24,6 +24,7 @@ ROW_SCHEMA = pa.schema(
         ("start_seconds", pa.float64()),
         ("end_seconds", pa.float64()),
         ("frame_number", pa.int64()),
+        ("norm", pa.float32()),  # of the vector before it was scaled; null: not known
         ("columns", pa.string()),  # JSON of what was added with a vector; null: nothing was
     ]
 )
@@ -42,6 +43,7 @@ def to_table(rows: Lookup, columns: Sequence[bytes]) -> pa.Table:
             "start_seconds": pa.array(rows["start_seconds"], from_pandas=True),  # NaN: null
             "end_seconds": pa.array(rows["end_seconds"], from_pandas=True),
             "frame_number": pa.array(frames, mask=frames == NO_FRAME),
+            "norm": pa.array(norms_of(rows), from_pandas=True),
             "columns": pa.array([c.decode() or None for c in columns], pa.string())
             if columns
             else pa.nulls(len(rows), pa.string()),
@@ -57,6 +59,7 @@ def from_table(table: pa.Table) -> tuple[Lookup, list[bytes]]:
     for name in ("id", "media_id", "start_seconds", "end_seconds"):
         rows[name] = table[name].to_numpy()
     rows["frame_number"] = table["frame_number"].fill_null(NO_FRAME).to_numpy()
+    set_norms(rows, table["norm"].to_numpy())  # null: NaN
     return rows, [(text or "").encode() for text in table["columns"].to_pylist()]
 
 

@@ -2,7 +2,7 @@
 
     vectors.npy    (rows, dim) float16, the truth that every score is computed from
     checks.npy     (rows,) uint64, the check of each vector (checks.py)
-    lookup.npy     each row's id, media, kind and times at a fixed place (lookup.py)
+    lookup.npy     each row's id, media, kind, times and norm at a fixed place (lookup.py)
     extras.bin     JSON of the columns that were added with vectors, row after row
     rows.parquet   the last two once more, for people and for repairs (rows.py)
     sums.npy       (unit kinds, dim) float32, the sum of the vectors of each kind
@@ -43,6 +43,7 @@ from clipsearch.store.lists import LIST_TABLE, LISTS, ListFile, write_lists
 from clipsearch.store.lookup import (
     LOOKUP_TYPE,
     LOOKUP_TYPE_1,
+    LOOKUP_TYPE_2,
     Lookup,
     from_version_1,
     lookup_checks,
@@ -60,7 +61,9 @@ VECTORS, CHECKS, LOOKUP, EXTRAS, ROWS, SUMS, FACTS = (
     "sums.npy",
     "segment.json",
 )
-SEGMENT_VERSION = 2
+SEGMENT_VERSION = 3
+LOOKUP_TYPES = {1: LOOKUP_TYPE_1, 2: LOOKUP_TYPE_2, 3: LOOKUP_TYPE}
+KINDS_BEFORE_3 = UNIT_KINDS[:3]
 CHECK_TYPE = np.dtype("<u8")
 SUM_TYPE = np.dtype("<f4")
 
@@ -213,9 +216,9 @@ class Segment:
         self._vectors = ArrayFile(
             folder / VECTORS, exact.VECTOR_TYPE, (self.row_count, dim), budget
         )
-        lookup_type = LOOKUP_TYPE if self.version > 1 else LOOKUP_TYPE_1
-        self._lookup = ArrayFile(folder / LOOKUP, lookup_type, rows, budget)
-        self._sums = ArrayFile(folder / SUMS, SUM_TYPE, (len(UNIT_KINDS), dim), budget)
+        self._lookup = ArrayFile(folder / LOOKUP, LOOKUP_TYPES[self.version], rows, budget)
+        kinds = UNIT_KINDS if self.version > 2 else KINDS_BEFORE_3
+        self._sums = ArrayFile(folder / SUMS, SUM_TYPE, (len(kinds), dim), budget)
         self.lists: ListFile | None = None
         self._checks: ArrayFile | None = None
         if self.version > 1:
@@ -226,8 +229,10 @@ class Segment:
             if quantiser is not None:
                 self.lists = ListFile(folder, quantiser, self.row_count, self._salts[LISTS], budget)
         self._scanned = np.zeros(-(-self.row_count // exact.SCAN_ROWS), np.bool_)
-        self.sums: NDArray[np.float32] = self._sums.read(0, len(UNIT_KINDS))  # (unit kinds, dim)
-        self._check_whole(SUMS, self.sums)
+        sums = self._sums.read(0, len(kinds))
+        self._check_whole(SUMS, sums)
+        self.sums: NDArray[np.float32] = np.zeros((len(UNIT_KINDS), dim), SUM_TYPE)
+        self.sums[: len(kinds)] = sums
         if self.lists is not None:
             self._check_whole(LIST_TABLE, self.lists.table)
 
@@ -306,6 +311,7 @@ class Segment:
     def _checked_rows(self, found: NDArray[np.void], rows: Rows) -> Lookup:
         if self.version == 1:
             return from_version_1(found)
+        found = found.view(LOOKUP_TYPE)
         right = lookup_checks(found, rows, self._salts[LOOKUP]) == found["check"]
         right &= found["kind"] < len(UNIT_KINDS)
         if not right.all():
@@ -380,7 +386,7 @@ def read_facts(folder: Path, dim: int, digest: str) -> dict[str, Any]:
 def _check_facts(facts: dict[str, Any], digest: str) -> None:
     """Raise ValueError, KeyError or TypeError for what no segment can be."""
     version = facts.get("version", 1)
-    if version not in ((SEGMENT_VERSION,) if digest else (1,)):
+    if version not in ((2, SEGMENT_VERSION) if digest else (1,)):
         raise ValueError(f"version {version}: install a newer clipsearch")
     if any(type(facts[name]) is not int or facts[name] < 1 for name in ("rows", "dim")):
         raise ValueError(f"{facts['rows']} rows of {facts['dim']}")
@@ -400,6 +406,8 @@ def _check_facts(facts: dict[str, Any], digest: str) -> None:
 
 def _check_blocks(facts: dict[str, Any]) -> None:
     """Raise ValueError unless the kinds' blocks of rows cover all rows once."""
+    if facts.get("version", 1) < SEGMENT_VERSION:
+        facts["kinds"].setdefault("pooled", [facts["rows"], facts["rows"]])
     blocks = [facts["kinds"][kind] for kind in UNIT_KINDS]
     cursor = 0
     for first, end in blocks:

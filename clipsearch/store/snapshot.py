@@ -13,6 +13,7 @@ from clipsearch.store.exact import Mask, Ranking, Scorers, merge_rankings
 from clipsearch.store.lookup import LOOKUP_TYPE, Lookup
 from clipsearch.store.manifest import Tuning
 from clipsearch.store.merge import live_mask
+from clipsearch.store.pooling import PoolingFacts
 from clipsearch.store.quantiser import Quantiser
 from clipsearch.store.recipes import SCANNED_ROWS, probe_count
 from clipsearch.store.segment import Rows, Segment
@@ -68,8 +69,10 @@ class Snapshot:
         quantisers: Sequence[Quantiser],
         dim: int,
         tuning: Tuning | None,
+        pooling: PoolingFacts | None = None,
     ) -> None:
         """The last quantiser is the one in force; others are those of older segments."""
+        self.pooling = pooling  # of the head that made the rows of kind "pooled"
         self.generation, self.views, self.quantisers = generation, tuple(views), tuple(quantisers)
         counts = [view.segment.row_count for view in self.views]
         self._ends = np.cumsum(counts, dtype=np.int64)

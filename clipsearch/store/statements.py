@@ -15,6 +15,7 @@ from clipsearch.types import MEDIA_KINDS, UNIT_KINDS, FoundFile, MediaInfo, Stor
 
 T = TypeVar("T")
 
+POOLED: UnitKind = "pooled"
 LOST = "its part of the index was damaged: index it again"
 RANGES_AT_ONCE = 10_000
 IN_LIMIT = 500  # values in one IN (...): below every database's limit
@@ -195,6 +196,37 @@ def setting(db: Connection, key: str, default: str) -> str:
     query = sa.select(schema.settings.c.value).where(schema.settings.c.key == key)
     value = db.execute(query).scalar()
     return default if value is None else str(value)
+
+
+def replace_pooled(
+    db: Connection, segment_id: int | None, places: Mapping[int, tuple[int, int]]
+) -> None:
+    """Make all rows of kind "pooled" dead; then enter (first, count) rows of files, by media id."""
+    table = schema.ranges
+    old = table.c.kind == POOLED
+    columns = ("segment_id", "first_row", "row_count")
+    rows = sa.select(*(table.c[name] for name in columns)).where(old)
+    db.execute(sa.insert(schema.dead_ranges).from_select(columns, rows))
+    db.execute(sa.delete(table).where(old))
+    new = [
+        {
+            "media_id": media_id,
+            "kind": POOLED,
+            "segment_id": segment_id,
+            "first_row": first,
+            "row_count": count,
+        }
+        for media_id, (first, count) in places.items()
+    ]
+    if new:
+        db.execute(sa.insert(table), new)
+
+
+def row_counts(db: Connection, kind: UnitKind) -> dict[int, int]:
+    """How many rows of a kind each file has, by media id."""
+    table = schema.ranges
+    query = sa.select(table.c.media_id, table.c.row_count).where(table.c.kind == kind)
+    return {row.media_id: row.row_count for row in db.execute(query.order_by(table.c.media_id))}
 
 
 def set_setting(db: Connection, key: str, value: str) -> None:

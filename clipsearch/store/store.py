@@ -26,7 +26,7 @@ from clipsearch.store.arrays import PageBudget
 from clipsearch.store.catalog import Catalog
 from clipsearch.store.database import CATALOG_FILES, create_database, open_database
 from clipsearch.store.holder import LOCK_FILE, NOTE_FILE, locked
-from clipsearch.store.lookup import LOOKUP_TYPE, Curve, Lookup, scored_units
+from clipsearch.store.lookup import LOOKUP_TYPE, Curve, Lookup, norms_of, scored_units
 from clipsearch.store.manifest import (
     FORMAT_VERSION,
     MANIFEST_FILE,
@@ -202,18 +202,26 @@ class Store:
 
     def curve(self, query: Vectors, media_id: int) -> Curve:
         """Every frame of one video in order of time, scored against a (1, dim) query."""
-        rows, vectors = self._frames_of(media_id)
+        rows, vectors = self._rows_of(media_id, "frame")
         return Curve.of(rows, vectors @ query[0])
 
     def frames(self, media_id: int) -> VideoFrames:
         """Every frame of one video in order of time; none for a file that is no video."""
-        rows, vectors = self._frames_of(media_id)
+        rows, vectors = self._rows_of(media_id, "frame")
+        starts, ends = rows["start_seconds"].copy(), rows["end_seconds"].copy()
+        return VideoFrames(vectors, starts, ends, norms_of(rows))
+
+    def windows(self, media_id: int, kind: UnitKind = "video") -> VideoFrames:
+        """The pooled windows of one video in order of time, as if each were a frame; `kind` says
+        whether they are pooled by the mean ("video") or by a head ("pooled").
+        """
+        rows, vectors = self._rows_of(media_id, kind)
         return VideoFrames(vectors, rows["start_seconds"].copy(), rows["end_seconds"].copy())
 
-    def _frames_of(self, media_id: int) -> tuple[Lookup, Vectors]:
+    def _rows_of(self, media_id: int, kind: UnitKind) -> tuple[Lookup, Vectors]:
         for _ in range(SNAPSHOT_TRIES):
             segments = {view.entry.id: view.segment for view in self.snapshot().views}
-            parts = [p for p in self.catalog.ranges_of(media_id) if p.kind == "frame"]
+            parts = [p for p in self.catalog.ranges_of(media_id) if p.kind == kind]
             if all(part.segment_id in segments for part in parts):
                 break  # else a merge came between the two
             self.refresh()
@@ -269,7 +277,14 @@ class Store:
                         f"{error.filename} is missing: run `clipsearch repair`"
                     ) from error
                 continue  # a merge may have deleted it after the catalog was read
-            return Snapshot(state.generation, views, quantisers, self.manifest.dim, manifest.tuning)
+            return Snapshot(
+                state.generation,
+                views,
+                quantisers,
+                self.manifest.dim,
+                manifest.tuning,
+                state.pooling,
+            )
         raise AssertionError("the loop returns or raises")
 
     def _open_quantisers(

@@ -84,7 +84,7 @@ def repair(store: Store, *, wait: bool, on_step: OnStep) -> RepairReport:
 def status(store: Store) -> IndexStatus:
     """Counts, settings, and what was measured last."""
     manifest, catalog = store.manifest, store.catalog
-    segments, counts = catalog.segments(), catalog.counts()
+    segments, counts, pooling = catalog.segments(), catalog.counts(), catalog.pooling()
     plan = Writer(store.folder, manifest, catalog).plan(memory_bytes())
     current, tuning = plan.current, manifest.tuning
     if tuning is not None and (current is None or tuning.quantiser != current.name):
@@ -104,6 +104,7 @@ def status(store: Store) -> IndexStatus:
         dead_rows=sum(entry.dead_rows for entry in segments),
         segments=len(segments),
         bytes_on_disk=_folder_bytes(store.folder),
+        pooling=pooling.fingerprint if pooling else "mean",
         lists=current.lists if current else None,
         trained_rows=current.rows if current else None,
         nprobe=tuning.nprobe if tuning else None,

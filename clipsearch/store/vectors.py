@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from clipsearch.errors import UsageError
 from clipsearch.store.lookup import LOOKUP_TYPE, NO_FRAME, Lookup
-from clipsearch.types import UNIT_KINDS, check_unit_rows
+from clipsearch.types import UNIT_KINDS, VECTOR_KINDS, check_unit_rows
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -113,9 +113,9 @@ def _kinds(table: pa.Table) -> NDArray[np.uint8]:
     if KIND not in table.column_names:
         return np.zeros(len(table), np.uint8)  # images
     kinds = table[KIND].to_pylist()
-    unknown = set(kinds) - set(UNIT_KINDS)
+    unknown = set(kinds) - set(VECTOR_KINDS)
     if unknown:
-        raise UsageError(f"kind {unknown.pop()!r}: use one of {', '.join(UNIT_KINDS)}")
+        raise UsageError(f"kind {unknown.pop()!r}: use one of {', '.join(VECTOR_KINDS)}")
     return np.array([UNIT_KINDS.index(kind) for kind in kinds], np.uint8)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import shutil
 import uuid
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from clipsearch.store.layout import layout_of, pieces_of
 from clipsearch.store.lookup import NO_MEDIA, Lookup
 from clipsearch.store.manifest import SEGMENTS, Manifest, sync_folder
 from clipsearch.store.merge import Merge, MergePart, live_mask, live_rows, runs_of
+from clipsearch.store.pooling import PooledRows, PooledWindows, PoolingFacts
 from clipsearch.store.quantiser import (
     QUANTISERS,
     Quantiser,
@@ -38,7 +39,7 @@ from clipsearch.store.recipes import (
     training_rows,
 )
 from clipsearch.store.salvage import salvage, stored_ids
-from clipsearch.store.segment import Piece, Segment, write_segment
+from clipsearch.store.segment import SEGMENT_VERSION, Piece, Segment, write_segment
 from clipsearch.store.statements import NewMedia, NewSegment, SegmentEntry
 from clipsearch.types import UNIT_KINDS, EncodedMedia, FoundFile
 
@@ -204,6 +205,16 @@ class Writer:
         if dead:
             self.catalog.kill_rows(dead)
         return count
+
+    def publish_pooled(
+        self, facts: PoolingFacts | None, pooled: Iterable[PooledWindows], row_count: int
+    ) -> None:
+        """Put the rows of a head in the place of those of any other: one segment of `row_count`
+        rows and one transaction. None and no rows take them away.
+        """
+        rows = PooledRows(pooled, self.catalog.next_unit_id())
+        segment = self._write(rows.pieces(), row_count) if row_count else None
+        self.catalog.replace_pooled(facts, segment, rows.ranges)
 
     def put_failure(self, file: FoundFile, content_hash: str, reason: str) -> None:
         """Remember that this content cannot be read; what was indexed of the file is dropped."""
@@ -407,7 +418,7 @@ class Writer:
             return False
         segment = self.open(group[0])
         wanted = quantiser.facts.name if quantiser and segment.row_count >= SCANNED_ROWS else None
-        return segment.version > 1 and segment.facts["quantiser"] == wanted
+        return segment.version == SEGMENT_VERSION and segment.facts["quantiser"] == wanted
 
     def _merge(self, entries: Sequence[SegmentEntry], quantiser: Quantiser | None) -> None:
         """Make one segment of several, without their dead rows; with lists if it is large."""

@@ -33,7 +33,7 @@ from clipsearch.store import verify as verification
 from clipsearch.store.lookup import LOOKUP_TYPE, Lookup
 from clipsearch.store.statements import SegmentEntry
 from clipsearch.store.store import Store
-from clipsearch.types import UNIT_KINDS
+from clipsearch.types import VECTOR_KINDS
 from tests.vectors import ROOT, image, manifest, unit_rows
 
 SECONDS = float(os.environ.get("CLIPSEARCH_STRESS_SECONDS", "4"))
@@ -68,7 +68,7 @@ class Block:
     def counts(self) -> dict[str, int]:
         """How many rows there are of each kind."""
         sizes = np.random.default_rng([1, *self.seed]).integers(1, LARGEST_BLOCK // 3, 3)
-        return dict(zip(UNIT_KINDS, sizes.tolist(), strict=True))
+        return dict(zip(VECTOR_KINDS, sizes.tolist(), strict=True))
 
     @property
     def vector(self) -> np.ndarray:
@@ -190,7 +190,7 @@ def looking(
 
 def look(index: Index, board: Board, block: Block, before: str, chance: random.Random) -> str:
     """One search, and what is known of the rows that it found."""
-    kind = chance.choice((None, None, *UNIT_KINDS))
+    kind = chance.choice((None, None, *VECTOR_KINDS))
     found = block.search(index, kind, exact=chance.random() < 0.5)
     after = board.state()[block.name]
     if before == after == "added":

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from clipsearch.store.manifest import FORMAT_VERSION, Manifest
+from clipsearch.store.pooling import SETTING, PoolingFacts, dump_facts
 from clipsearch.store.recipes import AUTO
 from clipsearch.store.store import Store
 from clipsearch.types import EmbeddingBatch, EncodedMedia, FoundFile, MediaInfo, Unit, Vectors
@@ -18,6 +19,7 @@ from clipsearch.version import VERSION
 GOLDEN = Path(__file__).parents[2] / "indexes" / f"golden-v{FORMAT_VERSION}"
 DIM = 8
 ROOT = Path("/media")
+POOLING = PoolingFacts("seqtransf", "seqtransf@0123456789ab", "/media/head.pt", "../head.pt", 12)
 
 
 def rows(count: int, start: int) -> Vectors:
@@ -41,7 +43,11 @@ def media() -> list[EncodedMedia]:
         FoundFile(ROOT, "sub/film.mp4", "video", 200, 1_700_000_000_000_000_001),
         "sha256:2",
         MediaInfo(1920, 1080, 3.0),
-        EmbeddingBatch(rows(4, 1), (*frames, Unit("video", 0.0, 3.0))),
+        EmbeddingBatch(
+            np.vstack([rows(4, 1), rows(1, 6)]),
+            (*frames, Unit("video", 0.0, 3.0), Unit("pooled", 0.0, 3.0)),
+            np.array([2, 3, 4, np.nan, np.nan], np.float32),
+        ),
     )
     gone = EncodedMedia(
         FoundFile(ROOT, "gone.jpg", "image", 300, 1_700_000_000_000_000_002),
@@ -67,6 +73,7 @@ def main() -> None:
         writer.publish(media())
         writer.put_failure(FoundFile(ROOT, "bad.jpg", "image", 5, 6), "sha256:4", "damaged")
         writer.catalog.remove_media([3])
+        writer.catalog.set_setting(SETTING, dump_facts(POOLING))
     store.close()
     for name in ("lock", "lock.json"):
         (GOLDEN / name).unlink(missing_ok=True)
