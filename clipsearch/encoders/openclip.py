@@ -113,6 +113,12 @@ class OpenClipEncoder:
             if name == "positional_embedding" or name.startswith("transformer.")
         }
 
+    @property
+    def logit_scale(self) -> float | None:
+        """The factor on cosines that the model was trained with; None for a model without one."""
+        logarithm = getattr(self._model, "logit_scale", None)
+        return None if logarithm is None else float(logarithm.detach().float().exp().mean())
+
     def _encode_tokens(self, texts: Sequence[str]) -> Vectors:
         with self._tokenizing:
             tokens = self._tokenizer([plain_text(text) for text in texts])
