@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 from clipsearch.version import VERSION
 
 if TYPE_CHECKING:
-    from clipsearch import eval
+    from clipsearch import eval, heads
+    from clipsearch.captioned import CaptionedVideos, HeadSpec, TrainListener
     from clipsearch.engine import Index
     from clipsearch.errors import (
         ClipsearchError,
@@ -31,11 +32,15 @@ if TYPE_CHECKING:
         MediaError,
         UsageError,
     )
+    from clipsearch.heads.choose import PoolingSpec
+    from clipsearch.heads.schedule import TrainSpec
     from clipsearch.ingest import AddListener, AddOptions, Progress
+    from clipsearch.ingest.repool import RepoolReport
     from clipsearch.media.clips import Clip, cut
     from clipsearch.media.sampling import SamplingSpec, parse_sampling
     from clipsearch.search.align import align, find_interval
     from clipsearch.search.films import novelty_of
+    from clipsearch.search.rerank import Rerank
     from clipsearch.search.spans import find_span, find_spans
     from clipsearch.types import (
         Failure,
@@ -53,11 +58,13 @@ __version__ = VERSION
 __all__ = [
     "AddListener",
     "AddOptions",
+    "CaptionedVideos",
     "Clip",
     "ClipsearchError",
     "Curves",
     "EncoderError",
     "Failure",
+    "HeadSpec",
     "Hit",
     "Index",
     "IndexDamagedError",
@@ -67,10 +74,15 @@ __all__ = [
     "IndexStatus",
     "IngestReport",
     "MediaError",
+    "PoolingSpec",
     "Progress",
+    "RepoolReport",
+    "Rerank",
     "SamplingSpec",
     "Span",
     "StoredMedia",
+    "TrainListener",
+    "TrainSpec",
     "UsageError",
     "Video",
     "VideoFrames",
@@ -80,18 +92,24 @@ __all__ = [
     "find_interval",
     "find_span",
     "find_spans",
+    "heads",
     "novelty_of",
     "parse_sampling",
 ]
 
-_MODULES = ("eval",)
+_MODULES = ("eval", "heads")
 _HOMES = {
+    "clipsearch.captioned": ("CaptionedVideos", "HeadSpec", "TrainListener"),
     "clipsearch.engine": ("Index",),
+    "clipsearch.heads.choose": ("PoolingSpec",),
+    "clipsearch.heads.schedule": ("TrainSpec",),
     "clipsearch.ingest": ("AddListener", "AddOptions", "Progress"),
+    "clipsearch.ingest.repool": ("RepoolReport",),
     "clipsearch.media.clips": ("Clip", "cut"),
     "clipsearch.media.sampling": ("SamplingSpec", "parse_sampling"),
     "clipsearch.search.align": ("align", "find_interval"),
     "clipsearch.search.films": ("novelty_of",),
+    "clipsearch.search.rerank": ("Rerank",),
     "clipsearch.search.spans": ("find_span", "find_spans"),
     "clipsearch.types": (
         "Failure",

@@ -5,24 +5,46 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, Unpack, cast
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from clipsearch.captioned import CaptionedVideos
 from clipsearch.encoders import AUTO, load_encoder, parse_spec, resolve
 from clipsearch.encoders.base import Encoder
 from clipsearch.errors import EncoderError, UsageError
+from clipsearch.heads.choose import PoolingSpec
 from clipsearch.ingest import AddListener, AddOptions, Ingest, Progress, scopes_of
 from clipsearch.ingest.changes import find_media
 from clipsearch.ingest.frames import check_video
-from clipsearch.ingest.given import check_utf8, ingest_spec, recorded_sampling, split_missing
+from clipsearch.ingest.given import (
+    check_built,
+    check_utf8,
+    ingest_spec,
+    recorded_sampling,
+    split_missing,
+)
+from clipsearch.ingest.repool import RepoolReport
 from clipsearch.media import SamplingSpec
+from clipsearch.pooled import (
+    Heads,
+    change_pooling,
+    check_pooling,
+    window_kind,
+)
 from clipsearch.search.everyday import everyday_queries
 from clipsearch.search.query import encode_words
-from clipsearch.search.retrieve import DEFAULT_KINDS, MERGE_GAP_SECONDS, SearchSpec, unit_kinds
+from clipsearch.search.rerank import Rerank, rerank
+from clipsearch.search.retrieve import (
+    DEFAULT_KINDS,
+    MERGE_GAP_SECONDS,
+    SearchSpec,
+    unit_kinds,
+)
 from clipsearch.search.spans import SpanOptions
 from clipsearch.search.whole import search
 from clipsearch.store import upkeep
@@ -35,17 +57,23 @@ from clipsearch.store.upkeep import RepairReport
 from clipsearch.store.vectors import Table, blocks_of
 from clipsearch.store.verify import Problem
 from clipsearch.types import (
-    UNIT_KINDS,
+    VECTOR_KINDS,
     Hit,
     HitKind,
     IndexStatus,
     IngestReport,
     Span,
     StoredMedia,
+    UnitKind,
     Vectors,
 )
 from clipsearch.version import VERSION
 from clipsearch.video import AlignOptions, Video
+
+if TYPE_CHECKING:
+    from clipsearch.heads import Head
+
+T = TypeVar("T")
 
 
 def _ignore(*_: object) -> None:
@@ -72,6 +100,7 @@ class Index:
         self._device = device
         self._encoder = encoder
         self._guard = threading.Lock()
+        self._heads = Heads(store.folder, lambda: self.encoder, device=device)
 
     @classmethod
     def create(
@@ -82,6 +111,7 @@ class Index:
         dim: int | None = None,
         recipe: str = AUTO,
         catalog: str | None = None,
+        pooling: PoolingSpec | None = None,
         device: str = AUTO,
         offline: bool = False,
         on_notice: Callable[[str], None] = _ignore,
@@ -96,6 +126,8 @@ class Index:
         recipe: how vectors are stored and searched, a name of `RECIPES`; "auto" is exact while
             that is fast, and what `compact` finds best for the number of vectors.
         catalog: a database URL; None keeps an SQLite file inside the index.
+        pooling: a trained head that makes one vector of the frames of a window, kept beside their
+            mean and searched in its place; None: the mean alone.
 
         Raises EncoderError, IndexExistsError, or UsageError for a folder with other content.
         """
@@ -103,7 +135,7 @@ class Index:
         check_recipe(recipe)
         if (model is None) != (dim is not None):
             raise UsageError("give model=None and dim together: a model has its own dimension")
-        encoder, chosen = None, None
+        folder, encoder, chosen = Path(os.path.abspath(path)), None, None  # noqa: PTH100
         if model is not None:
             chosen = str(resolve(model, offline=offline, on_notice=on_notice))
             encoder = load_encoder(parse_spec(chosen), device=device)
@@ -116,7 +148,16 @@ class Index:
             catalog=catalog,
             written_by=VERSION,
         )
-        store = Store.create(Path(os.path.abspath(path)), manifest)  # noqa: PTH100
+        facts = None
+        if pooling is not None:
+            if encoder is None:
+                raise UsageError("an index without a model has no frames to pool")
+            made = encoder
+            facts = Heads(folder, lambda: made, device=device).choose(pooling)
+        store = Store.create(folder, manifest)
+        if facts is not None:
+            with store.writing() as writer:
+                writer.publish_pooled(facts, (), 0)
         return cls(store, device=device, encoder=encoder, on_notice=on_notice)
 
     @classmethod
@@ -184,31 +225,26 @@ class Index:
                 self._encoder = encoder
             return self._encoder
 
+    @property
+    def head(self) -> Head | None:
+        """The head that pools windows beside the mean; None without one.
+
+        Raises EncoderError when its file is gone or holds another one.
+        """
+        return self._heads.recorded(self._store.catalog.pooling())
+
     def require(
-        self, *, model: str = AUTO, recipe: str | None = None, catalog: str | None = None
+        self,
+        *,
+        model: str = AUTO,
+        recipe: str | None = None,
+        catalog: str | None = None,
+        pooling: PoolingSpec | None = None,
     ) -> None:
         """Raise EncoderError or UsageError if the index was built otherwise than is given here."""
-        built = self._store.manifest
-        if built.encoder is None:
-            raise EncoderError(
-                f"{self.path} holds vectors that were made elsewhere, not media: build another "
-                "index with --index"
-            )
-        if model != AUTO and str(parse_spec(model)) != built.encoder:
-            raise EncoderError(
-                f"{self.path} was built with the model {built.encoder}, not {model}: leave out "
-                "--model, or build another index with --index"
-            )
-        if recipe is not None and check_recipe(recipe) != built.recipe:
-            raise UsageError(
-                f"{self.path} has the recipe {built.recipe}, not {recipe}: change it with "
-                f"`clipsearch compact --recipe {recipe}`"
-            )
-        if catalog is not None and catalog != built.catalog:
-            raise UsageError(
-                f"{self.path} has another catalog: leave out --catalog, or build another index "
-                "with --index"
-            )
+        check_built(self._store, model=model, recipe=recipe, catalog=catalog)
+        if pooling is not None:
+            check_pooling(self._store, self._heads, pooling)
 
     def add(
         self,
@@ -232,6 +268,7 @@ class Index:
         with self._store.writing(wait=options.wait, on_wait=listener.on_wait) as writer:
             short_side = self.encoder.short_side
             spec = ingest_spec(self._store, options, fps, short_side=short_side)
+            spec = replace(spec, head=self.head)
             ingest = Ingest(
                 writer,
                 self.encoder,
@@ -252,6 +289,8 @@ class Index:
         min_score: float = -1.0,
         merge_gap: float = MERGE_GAP_SECONDS,
         exact: bool = False,
+        pooling: str | None = None,
+        rerank: Rerank | None = None,
     ) -> list[Hit]:
         """The `top` best hits for words, or for a (dim,) unit vector, best first.
 
@@ -259,9 +298,17 @@ class Index:
             of videos that stand out), or several; None looks for images and moments.
         min_score: the least cosine. merge_gap: frames of a video at most that many seconds apart
             are one hit. exact: scan everything instead of probing the ANN index.
+        pooling: which vectors stand for whole videos, "mean" or the head's that the index has;
+            None takes the head's if there is one.
+        rerank: score the best videos again by a head; kind is then "video", or None for that. Hits
+            have the head's score, which is no cosine.
 
         Raises UsageError, or EncoderError when the encoder takes no text.
         """
+        if rerank is not None:
+            return self._rerank(
+                query, rerank, top=top, kind=kind, min_score=min_score, exact=exact, pooling=pooling
+            )
         kinds = DEFAULT_KINDS if kind is None else (kind,) if isinstance(kind, str) else kind
         chosen = cast(tuple[HitKind, ...], tuple(kinds))  # SearchSpec checks that it is true
         spec = SearchSpec(top, chosen, min_score, merge_gap, exact)
@@ -269,7 +316,29 @@ class Index:
             vectors = self._encode_text([query])
         else:
             vectors = np.asarray(query, np.float32).reshape(1, -1)
-        return search(self._store, vectors, spec)
+        return self._pooled(
+            pooling, lambda kind: search(self._store, vectors, replace(spec, windows=kind))
+        )
+
+    def _pooled(self, pooling: str | None, ask: Callable[[UnitKind], T]) -> T:
+        """What `ask` finds with the rows that stand for videos; again if they changed meanwhile."""
+        while True:
+            facts = self._store.snapshot().pooling
+            found = ask(window_kind(facts, pooling))
+            if self._store.snapshot().pooling == facts:
+                return found
+
+    def _rerank(self, query: str | Vectors, how: Rerank, *, top: int, **options: Any) -> list[Hit]:
+        """The best of what a search by cosines finds, by the score of a head."""
+        if not isinstance(query, str):
+            raise UsageError("a head scores words with frames: give the query as words")
+        kind = options.pop("kind")
+        if kind is not None and tuple([kind] if isinstance(kind, str) else kind) != ("video",):
+            raise UsageError(f"kind {kind!r} cannot be scored again by a head: use kind 'video'")
+        head = self._heads.load(PoolingSpec(how.head, how.weights)).head
+        hits = self.search(query, top=max(top, how.candidates), kind="video", **options)
+        [text] = encode_words(self.encoder, [query], on_notice=_ignore, normalize=False)
+        return rerank(self._store, hits, text, head)[:top]
 
     def video(
         self,
@@ -334,13 +403,47 @@ class Index:
 
         Raises UsageError.
         """
-        kinds = UNIT_KINDS if kind is None else (kind,) if isinstance(kind, str) else kind
-        spec = SearchSpec(top, cast(tuple[HitKind, ...], tuple(kinds)), exact=exact)
-        units = unit_kinds(spec.kinds)
-        if len(units) < len(spec.kinds):
-            raise UsageError(f"kind 'span' has no vectors: use some of {', '.join(UNIT_KINDS)}")
+        kinds = VECTOR_KINDS if kind is None else (kind,) if isinstance(kind, str) else kind
+        chosen = cast(tuple[HitKind, ...], tuple(kinds))
+        spec = SearchSpec(top, chosen)
+        if "span" in chosen:
+            raise UsageError(f"kind 'span' has no vectors: use some of {', '.join(VECTOR_KINDS)}")
         queries = np.ascontiguousarray(vectors)
-        return self._store.search_ids(queries, k=spec.top, kinds=units, exact=exact)
+
+        def ask(windows: UnitKind) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+            units = unit_kinds(replace(spec, windows=windows))
+            return self._store.search_ids(queries, k=top, kinds=units, exact=exact)
+
+        return self._pooled(None, ask)
+
+    def repool(
+        self,
+        pooling: PoolingSpec,
+        *,
+        wait: bool = True,
+        on_progress: Callable[[Progress], None] = _ignore,
+    ) -> RepoolReport:
+        """Pool the windows of all videos by another head, from the frames that are stored; the mean
+        does without one. No media are read, and searches see the change as a whole.
+
+        Raises UsageError, EncoderError, or IndexLockedError when another process writes and `wait`
+        is false.
+        """
+        facts = self._heads.choose(pooling)
+        return change_pooling(self._store, self._heads, facts, wait=wait, on_progress=on_progress)
+
+    def captioned(
+        self, captions: str | os.PathLike[str], *, split: str | None = None
+    ) -> CaptionedVideos:
+        """The videos that a file has captions for, to train a head on or to measure retrieval.
+
+        captions: CSV, TSV, JSON lines or JSON (clipsearch.captions); split: only its rows of that
+        one. Raises UsageError for a file that cannot be read or names no indexed video.
+        """
+        found = CaptionedVideos(self._store, self.encoder, Path(captions), split=split)
+        if found.notice is not None:
+            self._on_notice(found.notice)
+        return found
 
     def add_vectors(
         self,

@@ -11,6 +11,8 @@ from clipsearch.ingest.pooling import mean_pool, with_windows
 from clipsearch.types import Unit
 from tests.vectors import unit_rows
 
+ONE = np.ones(1, np.float32)
+
 
 def frames(count: int) -> list[Unit]:
     return [Unit("frame", float(i), float(i + 1), i) for i in range(count)]
@@ -32,7 +34,10 @@ def test_frames_that_cancel_out_do_not_give_nan() -> None:
 )
 def test_windows_cover_every_frame_once(count: int, lengths: list[int]) -> None:
     rows = unit_rows(count, 2)
-    batch = with_windows(rows, frames(count), window_seconds=30.0)
+    norms = np.arange(1, count + 1, dtype=np.float32)
+    batch = with_windows(rows, norms, frames(count), window_seconds=30.0)
+    np.testing.assert_array_equal(batch.norms[:count], norms)
+    assert np.isnan(batch.norms[count:]).all()
     np.testing.assert_array_equal(batch.vectors[:count], rows)
     added = [unit for unit in batch.units if unit.kind == "video"]
     edges = np.concatenate([[0], np.cumsum(lengths)])
@@ -42,5 +47,5 @@ def test_windows_cover_every_frame_once(count: int, lengths: list[int]) -> None:
 
 
 def test_images_have_no_windows() -> None:
-    batch = with_windows(unit_rows(1, 1), [Unit("image")], window_seconds=30.0)
+    batch = with_windows(unit_rows(1, 1), ONE, [Unit("image")], window_seconds=30.0)
     assert [unit.kind for unit in batch.units] == ["image"]

@@ -5,6 +5,7 @@ A test compares; a README that lags behind the commands fails it.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,15 @@ START, END = "<!-- commands: made by `make docs` -->\n", "<!-- end of commands -
 
 def command_help() -> str:
     """A heading and a table for each command."""
-    commands: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-    return "\n".join(_section(name, command) for name, command in commands.items())
+    return "\n".join(_sections("", typer.main.get_command(app)))
+
+
+def _sections(prefix: str, group: Any) -> Iterator[str]:
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from _sections(f"{name} ", command)
+        else:
+            yield _section(prefix + name, command)
 
 
 def _section(name: str, command: Any) -> str:

@@ -20,7 +20,7 @@ class PartialMedia:
     content_hash: str
     info: MediaInfo
     units: list[Unit] = field(default_factory=list)
-    vectors: list[Vectors] = field(default_factory=list)  # (n, dim) each
+    vectors: list[Vectors] = field(default_factory=list)  # (n, dim) each, as encoded
     encoded: int = 0
     finished: bool = False
     dropped: bool = False
@@ -30,8 +30,8 @@ class PartialMedia:
         """Whether every unit has its vector and no more will come."""
         return self.dropped or (self.finished and self.encoded == len(self.units))
 
-    def all_vectors(self) -> Vectors:
-        """(units, dim) float32."""
+    def raw(self) -> Vectors:
+        """(units, dim) float32 rows as the encoder gave them, not normalised."""
         return np.concatenate(self.vectors)
 
 
@@ -63,7 +63,8 @@ class Batcher:
         """Encode what waits."""
         if not self._waiting:
             return
-        vectors = self._encoder.encode_images([prepared for _, prepared in self._waiting])
+        prepared = [picture for _, picture in self._waiting]
+        vectors = self._encoder.encode_images(prepared, normalize=False)
         start = 0
         owners = [media for media, _ in self._waiting]
         while start < len(owners):

@@ -10,6 +10,7 @@ import numpy as np
 
 from clipsearch.encoders.base import Encoder, Prepared
 from clipsearch.errors import MediaError, UsageError
+from clipsearch.ingest.pooling import with_norms
 from clipsearch.ingest.readahead import read_ahead
 from clipsearch.ingest.run import Progress
 from clipsearch.media import ReadSpec, kind_of, open_media
@@ -49,18 +50,21 @@ def read_frames(
         yield chunk
 
     units: list[Unit] = []
-    vectors = [np.empty((0, encoder.dim), np.float32)]
+    raw = [np.empty((0, encoder.dim), np.float32)]
     try:
         with closing(read_ahead([path], prepared, workers=1)) as reading:
             for _, chunks in reading:
                 for chunk in chunks:
-                    vectors.append(encoder.encode_images([pixels for _, pixels in chunk]))
+                    prepared_frames = [picture for _, picture in chunk]
+                    raw.append(encoder.encode_images(prepared_frames, normalize=False))
                     units += [unit for unit, _ in chunk]
                     on_progress(Progress(0, 1, len(units)))
     except MediaError as error:
         raise MediaError(f"{path}: {error}") from error
+    vectors, norms = with_norms(np.concatenate(raw))
     return VideoFrames(
-        np.concatenate(vectors),
+        vectors,
         np.array([unit.start_seconds for unit in units], np.float64),
         np.array([unit.end_seconds for unit in units], np.float64),
+        norms,
     )

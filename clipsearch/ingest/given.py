@@ -6,12 +6,14 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from clipsearch.errors import UsageError
+from clipsearch.encoders import AUTO, parse_spec
+from clipsearch.errors import EncoderError, UsageError
 from clipsearch.ingest.options import AddOptions
 from clipsearch.ingest.run import IngestSpec
 from clipsearch.media import ReadSpec, SamplingSpec, kind_of
 from clipsearch.media.discover import WalkSpec
 from clipsearch.media.sampling import WINDOW_SECONDS
+from clipsearch.store.recipes import check_recipe
 from clipsearch.store.store import Store
 from clipsearch.types import Failure
 
@@ -68,6 +70,31 @@ def _fix_sampling(
             f"{options.window_seconds:g}: use another --index"
         )
     return sampling, window_seconds
+
+
+def check_built(store: Store, *, model: str, recipe: str | None, catalog: str | None) -> None:
+    """Raise EncoderError or UsageError if an index was built otherwise than is given here."""
+    built = store.manifest
+    if built.encoder is None:
+        raise EncoderError(
+            f"{store.folder} holds vectors that were made elsewhere, not media: build another "
+            "index with --index"
+        )
+    if model != AUTO and str(parse_spec(model)) != built.encoder:
+        raise EncoderError(
+            f"{store.folder} was built with the model {built.encoder}, not {model}: leave out "
+            "--model, or build another index with --index"
+        )
+    if recipe is not None and check_recipe(recipe) != built.recipe:
+        raise UsageError(
+            f"{store.folder} has the recipe {built.recipe}, not {recipe}: change it with "
+            f"`clipsearch compact --recipe {recipe}`"
+        )
+    if catalog is not None and catalog != built.catalog:
+        raise UsageError(
+            f"{store.folder} has another catalog: leave out --catalog, or build another index "
+            "with --index"
+        )
 
 
 def check_utf8(path: str | os.PathLike[str]) -> None:

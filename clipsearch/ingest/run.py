@@ -7,18 +7,25 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from clipsearch.encoders.base import Encoder, Prepared
 from clipsearch.errors import MediaError
 from clipsearch.ingest.batcher import Batcher, PartialMedia
 from clipsearch.ingest.changes import Candidate, Decider, Decision, candidates
-from clipsearch.ingest.pooling import with_windows
+from clipsearch.ingest.pooling import (
+    crowded_notice,
+    crowded_windows,
+    with_norms,
+    with_windows,
+)
 from clipsearch.ingest.readahead import read_ahead
 from clipsearch.ingest.scopes import Scope, is_below
 from clipsearch.media import ReadSpec, open_media
 from clipsearch.media.discover import Unreadable, WalkSpec, discover
 from clipsearch.store.writer import Writer
 from clipsearch.types import (
+    EmbeddingBatch,
     EncodedMedia,
     Failure,
     FoundFile,
@@ -27,6 +34,9 @@ from clipsearch.types import (
     StoredMedia,
     Unit,
 )
+
+if TYPE_CHECKING:
+    from clipsearch.heads import Head
 
 # A kill loses at most what was not published: a few seconds of work.
 PUBLISH_SECONDS = 3.0
@@ -46,6 +56,7 @@ class IngestSpec:
     batch_size: int = 32
     workers: int = 2
     retry_failed: bool = False
+    head: Head | None = None  # that pools windows beside the mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +103,7 @@ class Ingest:
         self._counts = dict.fromkeys(("added", "updated", "unchanged", "moved", "removed"), 0)
         self._failures: list[Failure] = []
         self._warnings: list[str] = []
-        self._done = self._units = 0
+        self._done = self._units = self._crowded = 0
         self._total: int | None = None
 
     def run(self, scopes: Sequence[Scope]) -> IngestReport:
@@ -117,6 +128,8 @@ class Ingest:
             self._remove_gone(look, next_id)
         self._writer.catalog.prune_roots(keep=[scope.root for scope in scopes])
         self._writer.maintain()
+        if self._crowded and self._spec.head is not None:
+            self._warnings.append(crowded_notice(self._crowded, self._spec.head))
         return IngestReport(
             **self._counts, failures=tuple(self._failures), warnings=tuple(self._warnings)
         )
@@ -232,15 +245,20 @@ class Ingest:
     def _hand_over(self) -> None:
         """Move completed files from the batcher to the next publication; publish when due."""
         for media in self._batcher.completed():
-            batch = with_windows(
-                media.all_vectors(), media.units, window_seconds=self._spec.window_seconds
-            )
+            batch = self._pooled(media)
             self._ready.append(EncodedMedia(media.file, media.content_hash, media.info, batch))
             self._ready_rows += len(batch.units)
         due = time.monotonic() - self._published_at >= PUBLISH_SECONDS
         if (self._ready or self._moves) and (due or self._ready_rows >= PUBLISH_ROWS):
             self._publish()
             self._writer.maintain()
+
+    def _pooled(self, media: PartialMedia) -> EmbeddingBatch:
+        head, seconds = self._spec.head, self._spec.window_seconds
+        if head is not None:
+            self._crowded += crowded_windows(media.units, window_seconds=seconds, head=head)
+        rows, norms = with_norms(media.raw())
+        return with_windows(rows, norms, media.units, window_seconds=seconds, head=head)
 
     def _publish(self) -> None:
         ready, self._ready, self._ready_rows = self._ready, [], 0

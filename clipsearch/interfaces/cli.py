@@ -19,17 +19,21 @@ from clipsearch.errors import (
     IndexMissingError,
     UsageError,
 )
-from clipsearch.interfaces import query, spans, upkeep
+from clipsearch.interfaces import heads, query, spans, upkeep
 from clipsearch.interfaces.console import escaped, prepare_streams, say, write
 from clipsearch.interfaces.options import (
+    EXIT_INTERRUPTED,
     CsvOption,
     DeviceOption,
     IndexOption,
     JsonlOption,
     JsonOption,
+    MaxFramesOption,
     NoWaitOption,
     PathsOnlyOption,
+    PoolingWeightsOption,
     Print0Option,
+    pooling_spec,
 )
 from clipsearch.interfaces.places import index_folder, is_offline
 from clipsearch.interfaces.render import (
@@ -45,7 +49,7 @@ from clipsearch.version import VERSION
 if TYPE_CHECKING:
     from clipsearch.media import SamplingSpec
 
-EXIT_SKIPPED, EXIT_INTERRUPTED = 4, 130
+EXIT_SKIPPED = 4
 
 app = typer.Typer(
     add_completion=False,
@@ -79,7 +83,8 @@ def index(
         str,
         typer.Option(
             help="For a new index: auto, builtin, or an open_clip model such as "
-            "ViT-B-32/laion2b_s34b_b79k, hf-hub:ORG/NAME or ViT-B-32//path/weights.pt."
+            "ViT-B-32/laion2b_s34b_b79k, hf-hub:ORG/NAME, ViT-B-32//path/weights.pt or "
+            "clip4clip:FILE, the CLIP of a CLIP4Clip checkpoint."
         ),
     ] = "auto",
     recipe: Annotated[
@@ -105,6 +110,15 @@ def index(
         float | None,
         typer.Option(help="Longest window pooled into one vector of a video. [default: 30]"),
     ] = None,
+    pooling: Annotated[
+        str | None,
+        typer.Option(
+            help="For a new index: how a window's frames become one vector: mean, or by a trained "
+            "head seqlstm or seqtransf, kept beside the mean. [default: mean]"
+        ),
+    ] = None,
+    pooling_weights: PoolingWeightsOption = None,
+    max_frames: MaxFramesOption = None,
     exclude_dir: Annotated[
         list[str] | None, typer.Option(help="Folder name to leave out; may be repeated.")
     ] = None,
@@ -145,6 +159,7 @@ def index(
         retry_failed=retry_failed,
         wait=not no_wait,
     )
+    head = pooling_spec(pooling, pooling_weights, max_frames)
     folder = index_folder(index, os.environ, Path.cwd())
     try:
         opened = Index.open(folder, device=device)
@@ -157,6 +172,7 @@ def index(
                 model=model,
                 recipe=recipe or AUTO,
                 catalog=catalog,
+                pooling=head,
                 device=device,
                 offline=is_offline(os.environ),
                 on_notice=say,
@@ -164,7 +180,7 @@ def index(
         except IndexExistsError:  # another process was first
             opened = Index.open(folder, device=device)
     with opened, progress_bar() as bar:
-        opened.require(model=model, recipe=recipe, catalog=catalog)
+        opened.require(model=model, recipe=recipe, catalog=catalog, pooling=head)
         wanted = _sampling(opened.sampling, sampling, fps, keep_all_frames)
         options = replace(options, sampling=wanted)
         listener = AddListener(
@@ -272,8 +288,13 @@ def _skipped(failure: Failure) -> str:
     return f"skipping {escaped(str(failure.path))}: {escaped(failure.reason)}"
 
 
-for _command in (*spans.COMMANDS, *upkeep.COMMANDS):
+for _command in (*spans.COMMANDS, *heads.COMMANDS, *upkeep.COMMANDS):
     app.command()(_command)
+
+evaluation = typer.Typer(help="Measure an index on known answers.", no_args_is_help=True)
+for _command in heads.EVAL_COMMANDS:
+    evaluation.command()(_command)
+app.add_typer(evaluation, name="eval")
 
 
 if __name__ == "__main__":

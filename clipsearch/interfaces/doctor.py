@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from clipsearch.errors import ClipsearchError, IndexLockedError, IndexMissingError
+from clipsearch.errors import ClipsearchError, EncoderError, IndexLockedError, IndexMissingError
 
 if TYPE_CHECKING:
     from clipsearch.engine import Index
@@ -83,6 +83,7 @@ def _state(index: Index) -> Iterator[Finding]:
     yield Finding("ok", f"{status.rows} vectors, recipe {status.recipe}{lists}")
     if status.model is not None:
         yield Finding("ok", f"{index.encoder.fingerprint} loads")
+        yield from _head(index)
     for root in status.roots:
         found = root.is_dir()
         yield Finding("ok" if found else "warning", f"{root}{'' if found else ' is not there'}")
@@ -93,6 +94,16 @@ def _state(index: Index) -> Iterator[Finding]:
         yield Finding("ok", f"{share:.0%} of the vectors are dead: `clipsearch compact` drops them")
     if status.advice is not None:
         yield Finding("warning", status.advice)
+
+
+def _head(index: Index) -> Iterator[Finding]:
+    try:
+        head = index.head
+    except EncoderError as error:
+        yield Finding("error", str(error))
+        return
+    if head is not None:
+        yield Finding("ok", f"the {head.name} head of {head.dim} dimensions loads")
 
 
 def _version(package: str) -> str | None:

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from clipsearch.errors import UsageError
+
+if TYPE_CHECKING:
+    from clipsearch.heads.choose import PoolingSpec
+
 EXIT_EMPTY = 1  # nothing was found, and that matters
+EXIT_INTERRUPTED = 130
 
 IndexOption = Annotated[
     str | None,
@@ -30,3 +37,28 @@ CsvOption = Annotated[bool, typer.Option("--csv", help="Print CSV.")]
 NoWaitOption = Annotated[
     bool, typer.Option("--no-wait", help="Fail if another process is writing to the index.")
 ]
+PoolingWeightsOption = Annotated[
+    Path | None,
+    typer.Option(help="File of a trained head, of `clipsearch train-head` or of CLIP4Clip."),
+]
+MaxFramesOption = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Frames of a window that the head takes at most, evenly over its time. "
+        "[default: as many as it was trained with]",
+    ),
+]
+
+
+def pooling_spec(
+    pooling: str | None, weights: Path | None, max_frames: int | None
+) -> PoolingSpec | None:
+    """What the options ask for; None if they are silent. Raises UsageError."""
+    from clipsearch.heads.choose import PoolingSpec
+
+    if pooling is None and (weights is not None or max_frames is not None):
+        raise UsageError(
+            "--pooling-weights and --max-frames are for a head: name it with --pooling"
+        )
+    return None if pooling is None else PoolingSpec(pooling, weights, max_frames)

@@ -20,8 +20,10 @@ class Bar:
 
 
 @contextmanager
-def progress_bar(doing: str = "indexing") -> Iterator[Bar]:
-    """A bar on a terminal; elsewhere only what is said."""
+def progress_bar(
+    doing: str = "indexing", counted: tuple[str, str] = ("files", "units")
+) -> Iterator[Bar]:
+    """A bar on a terminal; elsewhere only what is said. `counted`: what is done, and its parts."""
     if not sys.stderr.isatty():
         yield Bar(lambda _: None, say)
         return
@@ -34,8 +36,9 @@ def progress_bar(doing: str = "indexing") -> Iterator[Bar]:
     bar = RichBar(
         TextColumn(doing),
         BarColumn(),
-        TextColumn("{task.completed}/{task.fields[files]} files  {task.fields[units]} units"),
-        TextColumn("{task.fields[rate]:.1f} units/s"),
+        TextColumn("{task.completed}/{task.fields[files]} " + counted[0]),
+        TextColumn("{task.fields[units]} " + counted[1]),
+        TextColumn("{task.fields[rate]:.1f} " + counted[1] + "/s"),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         console=console,

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from clipsearch.errors import UsageError
 from clipsearch.interfaces.clips import Piece
 from clipsearch.interfaces.console import say, write
 from clipsearch.interfaces.exports import (
@@ -27,10 +28,14 @@ from clipsearch.interfaces.options import (
     JsonlOption,
     JsonOption,
     PathsOnlyOption,
+    PoolingWeightsOption,
     Print0Option,
 )
 from clipsearch.interfaces.places import index_folder
 from clipsearch.interfaces.render import hit_record, output_format
+
+if TYPE_CHECKING:
+    from clipsearch.search.rerank import Rerank
 
 
 def query(
@@ -48,6 +53,24 @@ def query(
     merge_gap: Annotated[
         float, typer.Option(min=0.0, help="Frames at most so many seconds apart are one hit.")
     ] = 4.0,
+    pooling: Annotated[
+        str | None,
+        typer.Option(
+            help="Whole videos by the vectors of this pooling: mean, or the index's head. "
+            "[default: the head if there is one]"
+        ),
+    ] = None,
+    rerank: Annotated[
+        str | None,
+        typer.Option(
+            help="Score the best videos again by a head that sees words and frames together: "
+            "tight. Needs --pooling-weights; hits are whole videos."
+        ),
+    ] = None,
+    pooling_weights: PoolingWeightsOption = None,
+    candidates: Annotated[
+        int, typer.Option(min=1, help="How many videos --rerank scores again.")
+    ] = 50,
     exact: Annotated[
         bool,
         typer.Option(
@@ -76,6 +99,7 @@ def query(
     render = output_format(paths=filepath_only, paths0=print0, json=json, jsonl=jsonl, csv=csv)
     export = Export.of(cut, export_clips, pad, reencode=reencode, overwrite=overwrite)
     words = " ".join(text)
+    again = _rerank(rerank, pooling_weights, candidates)
     folder = index_folder(index, os.environ, Path.cwd())
     with Index.open(folder, device=device, on_notice=say) as opened:
         hits = opened.search(
@@ -85,6 +109,8 @@ def query(
             min_score=min_score,
             merge_gap=merge_gap,
             exact=exact,
+            pooling=pooling,
+            rerank=again,
         )
         write(render([hit_record(hit) for hit in hits]))
         pieces = [Piece(hit.path, hit.start, hit.end, hit.score, words) for hit in hits]
@@ -94,6 +120,20 @@ def query(
         say("nothing found")
         if fail_empty or export.wanted:
             raise typer.Exit(EXIT_EMPTY)
+
+
+def _rerank(head: str | None, weights: Path | None, candidates: int) -> Rerank | None:
+    from clipsearch.heads.choose import PoolingSpec
+    from clipsearch.search.rerank import Rerank
+
+    if head is None:
+        if weights is not None:
+            raise UsageError("--pooling-weights is for --rerank: an index knows its head's file")
+        return None
+    spec = PoolingSpec(head, weights)  # refuses a head without weights
+    if spec.weights is None:
+        raise UsageError("--rerank mean: the mean is what videos are ranked by already; use tight")
+    return Rerank(spec.weights, head, candidates)
 
 
 COMMANDS: tuple[Callable[..., None], ...] = (query,)

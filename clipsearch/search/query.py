@@ -13,9 +13,14 @@ SHOWN_CHARACTERS = 40
 
 
 def encode_words(
-    encoder: Encoder, texts: Sequence[str], *, on_notice: Callable[[str], None]
+    encoder: Encoder,
+    texts: Sequence[str],
+    *,
+    on_notice: Callable[[str], None],
+    normalize: bool = True,
 ) -> Vectors:
-    """(len(texts), dim) float32 unit rows of what to look for, however long.
+    """(len(texts), dim) float32 rows of what to look for, however long; unit rows unless they are
+    wanted as the encoder gives them.
 
     A text that is longer than the encoder's window is encoded by sentences and averaged, which
     `on_notice` is told. Raises UsageError for an empty text, EncoderError for an encoder of
@@ -25,7 +30,7 @@ def encode_words(
         raise UsageError("the text is empty: say in words what to look for")
     if not encoder.supports_text:
         raise EncoderError(f"the model {encoder.spec} takes no text")
-    encoded = encode_texts(encoder, texts)
+    encoded = encode_texts(encoder, texts, normalize=normalize)
     for number in encoded.split:
         beginning = " ".join(texts[number].split())[:SHOWN_CHARACTERS]
         on_notice(

@@ -24,6 +24,7 @@ from clipsearch.store.store import Store
 from clipsearch.types import HIT_KINDS, UNIT_KINDS, Hit, HitKind, ScoredUnit, UnitKind, Vectors
 
 PATH_COLUMN = "path"
+WINDOW_KINDS: tuple[UnitKind, ...] = ("video", "pooled")
 DEFAULT_KINDS: tuple[HitKind, ...] = ("image", "frame")
 MERGE_GAP_SECONDS = 4.0
 FIRST_CANDIDATES_PER_HIT = 8  # several frames usually share one moment
@@ -42,6 +43,7 @@ class SearchSpec:
     min_score: float = -1.0
     merge_gap_seconds: float = MERGE_GAP_SECONDS
     exact: bool = False
+    windows: UnitKind = "video"  # what stands for whole videos: "video", or "pooled" by a head
 
     def __post_init__(self) -> None:
         if self.top < 1:
@@ -57,9 +59,10 @@ class SearchSpec:
         object.__setattr__(self, "kinds", tuple(dict.fromkeys(self.kinds)))
 
 
-def unit_kinds(kinds: Iterable[HitKind]) -> tuple[UnitKind, ...]:
-    """Those of some kinds that single vectors stand for."""
-    return tuple(kind for kind in UNIT_KINDS if kind in kinds)
+def unit_kinds(spec: SearchSpec) -> tuple[UnitKind, ...]:
+    """The kinds of single vectors that stand for what is looked for."""
+    wanted = [spec.windows if kind == "video" else kind for kind in spec.kinds]
+    return tuple(kind for kind in UNIT_KINDS if kind in wanted)
 
 
 def retrieve(store: Store, query: Vectors, spec: SearchSpec) -> list[Hit]:
@@ -70,7 +73,7 @@ def retrieve(store: Store, query: Vectors, spec: SearchSpec) -> list[Hit]:
     videos = _Videos(store, query, spec)
     wanted = spec.top * FIRST_CANDIDATES_PER_HIT
     while True:
-        kinds = unit_kinds(spec.kinds)
+        kinds = unit_kinds(spec)
         found = store.search(query, k=wanted, kinds=kinds, exact=spec.exact)[0]
         good = [unit for unit in found if unit.score >= spec.min_score]
         chosen = _choose(good, videos, spec.top)
@@ -92,7 +95,7 @@ def _choose(units: Iterable[ScoredUnit], videos: _Videos, top: int) -> list[Scor
         elif unit.unit.kind == "frame":
             if not videos.open_moment(unit):
                 continue
-        elif unit.unit.kind == "video":
+        elif unit.unit.kind in WINDOW_KINDS:
             if unit.media_id in best_windows:
                 continue
             best_windows.add(unit.media_id)
@@ -113,9 +116,9 @@ def _hits(store: Store, chosen: Sequence[ScoredUnit], videos: _Videos) -> list[H
         start, end, moment = unit.unit.start_seconds, unit.unit.end_seconds, None
         if kind == "frame":
             moment, (start, end) = start, videos.moments[unit.id]
-        elif kind == "video":
+        elif kind in WINDOW_KINDS:
             moment = videos.best_frame(unit)
-        hits.append(Hit(owner.path, kind, unit.score, start, end, moment, unit.id))
+        hits.append(Hit(owner.path, _hit_kind(kind), unit.score, start, end, moment, unit.id))
     return hits
 
 
@@ -128,8 +131,12 @@ def loose_hits(store: Store, units: Sequence[ScoredUnit]) -> list[Hit]:
         path, unit = Path(str(values.pop(PATH_COLUMN, ""))), found.unit
         moment = unit.start_seconds if unit.kind == "frame" else None
         place = (unit.start_seconds, unit.end_seconds, moment)
-        hits.append(Hit(path, unit.kind, found.score, *place, found.id, values))
+        hits.append(Hit(path, _hit_kind(unit.kind), found.score, *place, found.id, values))
     return hits
+
+
+def _hit_kind(kind: UnitKind) -> HitKind:
+    return "video" if kind == "pooled" else kind
 
 
 class _Videos:
@@ -137,7 +144,8 @@ class _Videos:
 
     def __init__(self, store: Store, query: Vectors, spec: SearchSpec) -> None:
         self._store, self._query, self._gap = store, query, spec.merge_gap_seconds
-        self._typical = store.mean_score(query, [k for k in unit_kinds(spec.kinds) if k != "video"])
+        typical = [kind for kind in unit_kinds(spec) if kind not in WINDOW_KINDS]
+        self._typical = store.mean_score(query, typical)
         self._curves: dict[int, Curve] = {}
         self._taken: dict[int, NDArray[np.bool_]] = {}  # frames that belong to a moment
         self.moments: dict[int, tuple[float, float]] = {}  # id of the best frame → start, end

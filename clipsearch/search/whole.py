@@ -10,7 +10,7 @@ import numpy as np
 
 from clipsearch.search.films import Film
 from clipsearch.search.profile import SLACK_SECONDS, Floats
-from clipsearch.search.retrieve import SearchSpec, retrieve, unit_kinds
+from clipsearch.search.retrieve import SearchSpec, retrieve
 from clipsearch.search.spans import MIN_SECONDS
 from clipsearch.store.lookup import NO_MEDIA
 from clipsearch.store.store import Store
@@ -26,8 +26,8 @@ MORE_FRAMES = 4  # factor, while the frames do not settle the ranking
 def search(store: Store, query: Vectors, spec: SearchSpec) -> list[Hit]:
     """The `spec.top` best hits of all kinds asked for, spans among them, best first."""
     store.check_queries(query)
-    units = unit_kinds(spec.kinds)
-    hits = retrieve(store, query, replace(spec, kinds=units)) if units else []
+    others = tuple(kind for kind in spec.kinds if kind != "span")
+    hits = retrieve(store, query, replace(spec, kinds=others)) if others else []
     if "span" not in spec.kinds:
         return hits
     return sorted(hits + retrieve_spans(store, query, spec), key=lambda hit: -hit.score)[: spec.top]

@@ -19,6 +19,7 @@ from clipsearch.store.segment import Piece
 from clipsearch.types import Unit, Vectors
 
 SETTING = "pooling"
+PIECE_ROWS = 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,15 +85,21 @@ class PooledRows:
         self.ranges: dict[int, tuple[int, int]] = {}  # media id → first row, count
 
     def pieces(self) -> Iterator[Piece]:
-        """One piece a file."""
-        cursor = 0
+        """The rows, those of several files at a time: each piece is a row group of rows.parquet."""
+        cursor, written, vectors, rows = 0, 0, [], []
         for item in self._pooled:
             count = len(item.windows)
             if not count:
                 continue
             self.ranges[item.media_id] = (cursor, count)
-            yield Piece("pooled", item.vectors.astype(np.float16), self._rows(item, cursor))
+            vectors.append(item.vectors.astype(np.float16))
+            rows.append(self._rows(item, cursor))
             cursor += count
+            if cursor - written >= PIECE_ROWS:
+                yield Piece("pooled", np.concatenate(vectors), np.concatenate(rows))
+                written, vectors, rows = cursor, [], []
+        if rows:
+            yield Piece("pooled", np.concatenate(vectors), np.concatenate(rows))
 
     def _rows(self, item: PooledWindows, cursor: int) -> Lookup:
         units = [Unit("pooled", start, end) for start, end in item.windows]

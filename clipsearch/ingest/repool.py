@@ -1,0 +1,79 @@
+"""Pooling the windows of every indexed video anew, from the frames that the index has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from clipsearch.errors import IndexDamagedError, UsageError
+from clipsearch.ingest.pooling import crowded_notice, pool
+from clipsearch.ingest.run import Progress
+from clipsearch.store.pooling import PooledWindows, PoolingFacts
+from clipsearch.store.store import Store
+from clipsearch.store.writer import Writer
+from clipsearch.types import Vectors, VideoFrames
+
+if TYPE_CHECKING:
+    from clipsearch.heads import Head
+
+
+@dataclass(frozen=True, slots=True)
+class RepoolReport:
+    """What was pooled: videos, their windows, and what a user should know of it."""
+
+    videos: int
+    windows: int
+    warnings: tuple[str, ...] = ()
+
+
+def repool(
+    store: Store,
+    writer: Writer,
+    head: Head,
+    facts: PoolingFacts,
+    *,
+    on_progress: Callable[[Progress], None],
+) -> RepoolReport:
+    """Put the rows of `head` in the place of any other head's, in one transaction.
+
+    Interrupted, it leaves the index as it was. Raises UsageError for frames without norms.
+    """
+    counts = store.catalog.row_counts("video")
+    crowded = 0
+
+    def pooled() -> Iterator[PooledWindows]:
+        nonlocal crowded
+        windows = 0
+        for done, media_id in enumerate(counts, 1):
+            found = store.windows(media_id)
+            runs = frames_of_windows(store.frames(media_id), found.starts)
+            crowded += sum(head.max_frames is not None and len(r) > head.max_frames for r in runs)
+            times = tuple(zip(found.starts.tolist(), found.ends.tolist(), strict=True))
+            yield PooledWindows(media_id, times, pool(head, runs))
+            windows += len(times)
+            on_progress(Progress(done, len(counts), windows))
+
+    total = sum(counts.values())
+    try:
+        writer.publish_pooled(facts, pooled(), total)
+    except UsageError as error:
+        raise UsageError(f"{store.folder} was not changed: {error}") from error
+    writer.maintain()
+    warnings = (crowded_notice(crowded, head),) if crowded else ()
+    return RepoolReport(len(counts), total, warnings)
+
+
+def frames_of_windows(frames: VideoFrames, window_starts: np.ndarray) -> list[Vectors]:
+    """The raw frames of each window of a video, (frames, dim) each; windows follow one another.
+
+    Raises UsageError where norms are not known, IndexDamagedError for a window without frames.
+    """
+    raw = frames.raw()
+    first = np.searchsorted(frames.starts, window_starts, side="left")
+    runs = np.split(raw, first[1:])
+    if not all(map(len, runs)):
+        raise IndexDamagedError("a window of a video has no frames: run `clipsearch verify`")
+    return runs
