@@ -231,7 +231,7 @@ def test_one_video_at_a_time_and_without_padding_is_the_same(head: Head) -> None
         together = head.score(text, frames, mask)
         for i, real in enumerate(mask):
             alone = head.score(text, frames[i : i + 1, real], mask[i : i + 1, real])
-            torch.testing.assert_close(alone[:, 0], together[:, i], rtol=0, atol=1e-6)
+            torch.testing.assert_close(alone[:, 0], together[:, i], rtol=5e-6, atol=1e-6)
 
 
 def test_more_pairs_than_are_scored_at_once_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

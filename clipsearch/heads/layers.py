@@ -47,14 +47,16 @@ class ResidualBlock(nn.Module):
         )
         self.ln_2 = layer_norm(dim)
 
-    def forward(self, x: Tensor, padded: Tensor) -> Tensor:
-        """(B, L, dim) of `x` (B, L, dim); nothing looks at where `padded` (B, L) is True.
+    def forward(self, x: Tensor, padded: Tensor, *, first: bool = False) -> Tensor:
+        """(B, L, dim) of `x` (B, L, dim); nothing looks at where `padded` (B, L) is True. `first`:
+        only the first place of each row, (B, 1, dim), for a sixth of the work.
 
         The authors add -1e6 to these places' logits; their weight is 0 in either case, because
         every row has one place that is not padded.
         """
         y = self.ln_1(x)
-        attended, _ = self.attn(y, y, y, key_padding_mask=padded, need_weights=False)
+        asked, x = (y[:, :1], x[:, :1]) if first else (y, x)
+        attended, _ = self.attn(asked, y, y, key_padding_mask=padded, need_weights=False)
         x = x + attended
         added: Tensor = self.mlp(self.ln_2(x))
         return x + added
@@ -67,8 +69,8 @@ class Transformer(nn.Module):
         super().__init__()
         self.resblocks = nn.ModuleList(ResidualBlock(dim) for _ in range(depth))
 
-    def forward(self, x: Tensor, padded: Tensor) -> Tensor:
-        """As ResidualBlock."""
-        for block in self.resblocks:
-            x = block(x, padded)
+    def forward(self, x: Tensor, padded: Tensor, *, first: bool = False) -> Tensor:
+        """As ResidualBlock; with `first` the last block leaves the other places out."""
+        for number, block in enumerate(self.resblocks, 1):
+            x = block(x, padded, first=first and number == len(self.resblocks))
         return x

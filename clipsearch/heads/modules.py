@@ -206,7 +206,7 @@ class _Cross(nn.Module):
     def forward(self, x: Tensor, padded: Tensor) -> Tensor:
         """(B, dim): the first state of `x` (B, L, dim), which stands for the whole, pooled."""
         placed = x + self.embeddings.position_embeddings.weight[: x.shape[1]]
-        first = self.transformer(placed, padded)[:, 0]
+        first = self.transformer(placed, padded, first=True)[:, 0]
         with torch.autocast(x.device.type, enabled=False):
             return quick_gelu(self.pooler.dense(self.pooler.ln_pool(first)))
 
