@@ -21,6 +21,7 @@ from clipsearch.eval import PRIOR_TEMPERATURE, retrieval_report
 from clipsearch.ingest import Progress
 from clipsearch.pooled import fingerprint_of, window_kind
 from clipsearch.search.query import encode_words
+from clipsearch.store.pooling import PoolingFacts
 from clipsearch.store.store import Store
 from clipsearch.types import Vectors
 from clipsearch.version import VERSION
@@ -190,15 +191,10 @@ class CaptionedVideos:
         video beside all other texts; for comparison with papers, as no single search can do it.
         Raises UsageError.
         """
-        facts = self._store.snapshot().pooling
-        windows = window_kind(facts, pooling)
+        window_kind(self._store.snapshot().pooling, pooling)  # refuses before texts are encoded
         texts = self._encoded(normalize=True, on_progress=on_progress)
-        scores = np.empty((len(texts), len(self.media_ids)), np.float32)
-        for at, media_id in enumerate(self.media_ids):
-            vectors = self._store.windows(media_id, windows).vectors
-            if not len(vectors):
-                raise UsageError(f"{self.paths[at]} left the index meanwhile: run it again")
-            scores[:, at] = (texts @ vectors.T).max(axis=1)
+        scores, facts = self._scores(texts, pooling)
+        windows = window_kind(facts, pooling)
         temperature = PRIOR_TEMPERATURE if dual_softmax else None
         return {
             "pooling": fingerprint_of(facts if windows == "pooled" else None),
@@ -207,6 +203,28 @@ class CaptionedVideos:
             "missing_videos": len(self.missing),
             **retrieval_report(scores, self.pairs, dual_softmax=temperature),
         }
+
+    def _scores(
+        self, texts: Vectors, pooling: str | None
+    ) -> tuple[NDArray[np.float32], PoolingFacts | None]:
+        """(t, videos) cosines of the best windows, all pooled alike; again if a repool came in
+        between. And the head that the index had.
+        """
+        scores = np.empty((len(texts), len(self.media_ids)), np.float32)
+        while True:
+            facts, gone = self._store.snapshot().pooling, None
+            windows = window_kind(facts, pooling)
+            for at, media_id in enumerate(self.media_ids):
+                vectors = self._store.windows(media_id, windows).vectors
+                if not len(vectors):
+                    gone = self.paths[at]
+                    break
+                scores[:, at] = (texts @ vectors.T).max(axis=1)
+            if self._store.snapshot().pooling != facts:
+                continue
+            if gone is not None:
+                raise UsageError(f"{gone} left the index meanwhile: run it again")
+            return scores, facts
 
     def _encoded(self, *, normalize: bool, on_progress: Callable[[Progress], None]) -> Vectors:
         """(t, dim) rows of the texts, encoded some at a time."""

@@ -154,10 +154,7 @@ class Index:
                 raise UsageError("an index without a model has no frames to pool")
             made = encoder
             facts = Heads(folder, lambda: made, device=device).choose(pooling)
-        store = Store.create(folder, manifest)
-        if facts is not None:
-            with store.writing() as writer:
-                writer.publish_pooled(facts, (), 0)
+        store = Store.create(folder, manifest, facts)
         return cls(store, device=device, encoder=encoder, on_notice=on_notice)
 
     @classmethod
@@ -241,7 +238,10 @@ class Index:
         catalog: str | None = None,
         pooling: PoolingSpec | None = None,
     ) -> None:
-        """Raise EncoderError or UsageError if the index was built otherwise than is given here."""
+        """Raise EncoderError or UsageError if the index was built otherwise than is given here.
+
+        The file of the index's head may have moved: where it is now is noted.
+        """
         check_built(self._store, model=model, recipe=recipe, catalog=catalog)
         if pooling is not None:
             check_pooling(self._store, self._heads, pooling)
@@ -299,7 +299,7 @@ class Index:
         min_score: the least cosine. merge_gap: frames of a video at most that many seconds apart
             are one hit. exact: scan everything instead of probing the ANN index.
         pooling: which vectors stand for whole videos, "mean" or the head's that the index has;
-            None takes the head's if there is one.
+            None takes the head's if there is one. Vectors that were added as videos count as means.
         rerank: score the best videos again by a head; kind is then "video", or None for that. Hits
             have the head's score, which is no cosine.
 
@@ -334,7 +334,7 @@ class Index:
             raise UsageError("a head scores words with frames: give the query as words")
         kind = options.pop("kind")
         if kind is not None and tuple([kind] if isinstance(kind, str) else kind) != ("video",):
-            raise UsageError(f"kind {kind!r} cannot be scored again by a head: use kind 'video'")
+            raise UsageError("a head scores whole videos again: use kind 'video', and no other")
         head = self._heads.load(PoolingSpec(how.head, how.weights)).head
         hits = self.search(query, top=max(top, how.candidates), kind="video", **options)
         [text] = encode_words(self.encoder, [query], on_notice=_ignore, normalize=False)
@@ -395,10 +395,11 @@ class Index:
         top: int = 10,
         kind: str | Iterable[str] | None = None,
         exact: bool = False,
+        pooling: str | None = None,
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """The `top` nearest stored vectors of each query, by exact cosine, best first.
 
-        vectors: (m, dim) float32 unit rows. kind: as in `search`; None looks among all.
+        vectors: (m, dim) float32 unit rows. kind, pooling: as in `search`; None looks among all.
         Returns (m, top) scores and ids; where there are no more, -inf and -1.
 
         Raises UsageError.
@@ -414,7 +415,7 @@ class Index:
             units = unit_kinds(replace(spec, windows=windows))
             return self._store.search_ids(queries, k=top, kinds=units, exact=exact)
 
-        return self._pooled(None, ask)
+        return self._pooled(pooling, ask)
 
     def repool(
         self,

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 from clipsearch.encoders.base import Encoder
 from clipsearch.encoders.devices import pick_device
 from clipsearch.errors import EncoderError, UsageError
+from clipsearch.heads import POOLINGS
 from clipsearch.heads.choose import MEAN, PoolingSpec, trained_head
-from clipsearch.ingest.repool import RepoolReport, repool
+from clipsearch.ingest.repool import RepoolReport, lost_notices, repool
 from clipsearch.ingest.run import Progress
-from clipsearch.store.pooling import PoolingFacts
+from clipsearch.store.pooling import SETTING, PoolingFacts, dump_facts
 from clipsearch.store.store import Store
 from clipsearch.types import UnitKind
 
@@ -72,14 +73,14 @@ class Heads:
         if facts is None:
             return None
         remedy = (
-            f"name its file with `clipsearch repool --pooling {facts.name} --pooling-weights "
-            "FILE`, or do without it: `clipsearch repool --pooling mean`"
+            f"name its file with --pooling {facts.name} --pooling-weights FILE, or do without it: "
+            "`clipsearch repool --pooling mean`"
         )
         pools = f"the index pools with {facts.fingerprint}"
         try:
             weights = facts.file(self._folder)
             loaded = self.load(PoolingSpec(facts.name, weights, facts.max_frames))
-        except EncoderError as error:
+        except (EncoderError, UsageError) as error:  # such as fewer places than it recorded
             raise EncoderError(f"{pools}, but {error}; {remedy}") from error
         if loaded.fingerprint != facts.fingerprint:
             raise EncoderError(f"{pools}, but {weights} is {loaded.fingerprint}: {remedy}")
@@ -101,6 +102,9 @@ def window_kind(facts: PoolingFacts | None, pooling: str | None) -> UnitKind:
         return "video"
     if pooling is None:
         return "pooled"
+    if pooling not in POOLINGS:
+        hint = "; a tight head scores found videos again (--rerank)" if pooling == "tight" else ""
+        raise UsageError(f"videos pooled by {pooling!r}: use one of {', '.join(POOLINGS)}{hint}")
     if facts is None or facts.name != pooling:
         has = MEAN if facts is None else f"{MEAN} and {facts.name}"
         raise UsageError(
@@ -126,15 +130,22 @@ def change_pooling(
             writer.publish_pooled(None, (), 0)
             writer.maintain()
             counts = store.catalog.row_counts("video")
-            return RepoolReport(len(counts), sum(counts.values()))
+            notices = tuple(lost_notices(writer))
+            return RepoolReport(len(counts), sum(counts.values()), notices)
         return repool(store, writer, head, facts, on_progress=on_progress)
 
 
 def check_pooling(store: Store, heads: Heads, wanted: PoolingSpec) -> None:
-    """Raise EncoderError or UsageError unless an index pools as is wanted."""
+    """Raise EncoderError or UsageError unless an index pools as is wanted; note where the file of
+    its head is now.
+    """
     has, asked = store.catalog.pooling(), heads.choose(wanted)
     if fingerprint_of(has) != fingerprint_of(asked):
         raise UsageError(
             f"{store.folder} pools by {fingerprint_of(has)}, not by {fingerprint_of(asked)}: "
             "change it with `clipsearch repool`"
         )
+    if has != asked:
+        with store.writing() as writer:
+            if fingerprint_of(writer.catalog.pooling()) == fingerprint_of(asked):
+                writer.catalog.set_setting(SETTING, dump_facts(asked))

@@ -5,11 +5,14 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
+from clipsearch import captioned
 from clipsearch.encoders import load_encoder, parse_spec
 from clipsearch.engine import Index
 from clipsearch.errors import EncoderError, UsageError
@@ -18,11 +21,24 @@ from clipsearch.heads.apply import pool, score_videos
 from clipsearch.heads.choose import PoolingSpec
 from clipsearch.heads.initial import new_head
 from clipsearch.ingest import AddOptions, Progress
+from clipsearch.ingest.pooling import with_norms, with_windows
 from clipsearch.media import SamplingSpec
-from clipsearch.search.rerank import Rerank
-from clipsearch.types import IngestReport, Vectors
+from clipsearch.search.rerank import Rerank, rerank
+from clipsearch.store.manifest import Manifest
+from clipsearch.store.store import Store
+from clipsearch.store.writer import Writer
+from clipsearch.types import (
+    EncodedMedia,
+    FoundFile,
+    Hit,
+    IngestReport,
+    MediaInfo,
+    Unit,
+    Vectors,
+    VideoFrames,
+)
 from clipsearch.video import Video
-from tests.e2e.support import BLUE, GREEN, RED, write_film, write_photo
+from tests.e2e.support import BLUE, GREEN, RED, run, write_film, write_photo
 from tests.media_files import write_sound
 
 DIM = 64
@@ -265,6 +281,10 @@ def test_videos_rank_by_the_head_and_by_the_mean_if_asked(index: Index) -> None:
         assert all(hit.kind == "video" and hit.moment is not None for hit in hits)
     with pytest.raises(UsageError, match=r"no videos pooled by 'seqlstm', only by mean and seqtr"):
         index.search("red", kind="video", pooling="seqlstm")
+    with pytest.raises(
+        UsageError, match=r"'tight': use one of mean, seqlstm, seqtransf; .*--rerank"
+    ):
+        index.search("red", kind="video", pooling="tight")
 
 
 def test_moments_and_images_are_found_as_without_a_head(index: Index) -> None:
@@ -380,7 +400,7 @@ def test_a_head_that_is_gone_or_another_one_is_said_before_anything_is_read(
     with pytest.raises(EncoderError, match=r"is seqtransf@[0-9a-f]{12}: name its file with"):
         index.add([place / "media"])
     assert "new.mp4" not in windows(index)
-    index.repool(PoolingSpec("seqtransf", away))
+    index.require(pooling=PoolingSpec("seqtransf", away))  # notes the file's new place
     index.add([place / "media"])
     assert "new.mp4" in windows(index)
     assert_pooled(index, away)
@@ -421,3 +441,207 @@ def test_an_empty_or_unreadable_video_never_reaches_a_head(
         index.repool(spec)
         assert sorted(seen[:7]) == sorted(seen[7:])
         assert_pooled(index, place / "seqtransf.pt")
+
+
+# --- damage, and what comes in between ----------------------------------------------------------
+
+
+def damaged_rows_of_the_head(index: Index, place: Path) -> Path:
+    """Cut a file of the segment that has pooled rows and nothing else."""
+    index.repool(PoolingSpec("seqtransf", place / "seqtransf.pt"))
+    [film] = [media for media in index.media() if media.relative == "c.mp4"]
+    [part] = [p for p in index._store.catalog.ranges_of(film.id) if p.kind == "pooled"]
+    [entry] = [e for e in index._store.catalog.segments() if e.id == part.segment_id]
+    path = place / "index" / "segments" / entry.name / "vectors.npy"
+    path.write_bytes(path.read_bytes()[:-100])
+    return path
+
+
+@pytest.mark.parametrize("mend", ["repair", "repool", "index"])
+def test_damage_to_the_rows_of_a_head_costs_no_frames(place: Path, mend: str) -> None:
+    with Index.open(place / "index") as index:
+        damaged_rows_of_the_head(index, place)
+    before = place / "seqtransf.pt"
+    with Index.open(place / "index") as index:
+        if mend == "repair":
+            [loss] = index.repair().losses
+            assert (loss.files, loss.vectors, loss.pooled) == (0, 0, True)
+        elif mend == "repool":
+            assert index.repool(PoolingSpec("seqtransf", before)).warnings == ()
+        else:
+            assert any(
+                "clipsearch repool" in text for text in fill(index, place / "media").warnings
+            )
+        assert {media.state for media in index.media()} == {"ready"}
+        assert index.status().failed == 0
+        assert all(len(starts) for starts, _ in windows(index, "video").values())
+        if mend != "repool":
+            assert index.status().pooling == "mean"
+            assert len(index.search("red", kind="video")) == 3
+            shutil.rmtree(place / "media")
+            index.repool(PoolingSpec("seqtransf", before))
+        assert_pooled(index, before)
+        assert index.verify() == []
+
+
+def test_a_repool_tells_which_files_it_found_damaged(index: Index, place: Path) -> None:
+    index.compact()
+    [entry] = index._store.catalog.segments()
+    (place / "index" / "segments" / entry.name / "vectors.npy").unlink()
+    with Index.open(place / "index") as fresh:
+        [warning] = fresh.repool(PoolingSpec("mean")).warnings
+    assert warning.endswith("is missing: 4 files are read again by the next `clipsearch index`")
+
+
+def test_a_file_that_loses_frames_and_pooled_rows_is_read_again(index: Index, place: Path) -> None:
+    index.compact()
+    [film] = [media for media in index.media() if media.relative == "c.mp4"]
+    [entry] = index._store.catalog.segments()
+    path = place / "index" / "segments" / entry.name / "vectors.npy"
+    content = bytearray(path.read_bytes())
+    for part in index._store.catalog.ranges_of(film.id):
+        content[128 + part.first_row * 2 * DIM] ^= 1
+    path.write_bytes(content)
+    with Index.open(place / "index") as fresh:
+        [loss] = fresh.repair().losses
+        assert (loss.files, loss.pooled) == (1, False), "the others keep the rows of the head"
+        fill(fresh, place / "media")
+        assert_pooled(fresh, place / "seqtransf.pt")
+
+
+def test_norms_outlive_the_loss_of_either_of_their_files(index: Index, place: Path) -> None:
+    [film] = [media for media in index.media() if media.relative == "c.mp4"]
+    norms = index._store.frames(film.id).norms
+    assert norms is not None
+    for name in ("lookup.npy", "segment.json", "rows.parquet"):
+        for path in (place / "index" / "segments").glob(f"*/{name}"):
+            path.unlink()
+        with Index.open(place / "index") as fresh:
+            assert all(loss.files == 0 for loss in fresh.repair().losses)
+            np.testing.assert_array_equal(fresh._store.frames(film.id).norms, norms)
+            assert_pooled(fresh, place / "seqtransf.pt")
+
+
+def test_rows_that_are_no_directions_are_never_kept(
+    index: Index, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = index.status()
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            "clipsearch.ingest.repool.pool",
+            lambda _, runs: np.full((len(runs), DIM), np.nan, np.float32),
+        )
+        with pytest.raises(UsageError, match=r"was not changed: row 0 of 2 has norm nan"):
+            index.repool(PoolingSpec("seqtransf", place / "other.pt"))
+    assert index.status().pooling == before.pooling
+    assert_pooled(index, place / "seqtransf.pt")
+
+
+def test_an_index_never_exists_without_the_head_it_is_made_with(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever finds it, or what a killed process left of its creation, pools by the head."""
+    seen: list[str] = []
+    save = Manifest.save
+
+    def saved(manifest: Manifest, folder: Path) -> None:
+        save(manifest, folder)
+        with Index.open(folder) as other:
+            seen.append(other.status().pooling)
+
+    monkeypatch.setattr(Manifest, "save", saved)
+    spec = PoolingSpec("seqtransf", place / "seqtransf.pt")
+    Index.create(place / "new", model=f"fake:{DIM}", pooling=spec).close()
+    assert seen == [load_head(place / "seqtransf.pt").fingerprint]
+
+
+def test_retrieval_is_measured_on_the_rows_of_one_head(
+    index: Index, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    captions = place / "captions.csv"
+    captions.write_text("video,caption\na.mp4,red\nb.mp4,green\nc.mp4,something blue\n")
+    index.repool(PoolingSpec("seqtransf", place / "other.pt"))
+    expected = index.captioned(captions).evaluate()
+    index.repool(PoolingSpec("seqtransf", place / "seqtransf.pt"))
+    seen: list[float] = []
+    ask = Store.windows
+
+    def with_a_repool_after_the_first(store: Store, *arguments: Any) -> VideoFrames:
+        found = ask(store, *arguments)
+        if not seen:
+            seen.append(0.0)
+            with Index.open(place / "index") as other:
+                other.repool(PoolingSpec("seqtransf", place / "other.pt"))
+        return found
+
+    scores: list[NDArray[np.float32]] = []
+    report = captioned.retrieval_report
+    monkeypatch.setattr(
+        captioned, "retrieval_report", lambda s, *a, **k: (scores.append(s), report(s, *a, **k))[1]
+    )
+    monkeypatch.setattr(Store, "windows", with_a_repool_after_the_first)
+    assert index.captioned(captions).evaluate() == expected
+    index.captioned(captions).evaluate()
+    np.testing.assert_array_equal(scores[0], scores[1])
+
+
+def test_a_frame_of_no_length_at_the_end_is_scored_with_its_window(place: Path) -> None:
+    raw = np.random.default_rng(0).standard_normal((5, DIM)).astype(np.float32)
+    times = [(0.0, 1.0), (1.0, 2.0), (2.0, 3.0), (3.0, 4.0), (4.0, 4.0)]
+    units = [Unit("frame", *time) for time in times]
+    for seconds_a_window, runs in ((9.0, [slice(0, 5)]), (2.0, [slice(0, 2), slice(2, 5)])):
+        batch = with_windows(*with_norms(raw), units, window_seconds=seconds_a_window)
+        folder = place / f"windows {seconds_a_window:g}"
+        with Index.create(folder, model=f"fake:{DIM}") as index:
+            file = FoundFile(place / "media", "odd.mp4", "video", 1, 1)
+            with index._store.writing() as writer:
+                writer.publish([EncodedMedia(file, "0" * 32, MediaInfo(8, 8, 4.0), batch)])
+            index.repool(PoolingSpec("seqtransf", place / "seqtransf.pt"))
+            kept, head = index._store.frames(1).raw(), load_head(place / "seqtransf.pt").head
+            expected = pool(head, [kept[run] for run in runs]).astype(np.float16)
+            np.testing.assert_array_equal(index._store.windows(1, "pooled").vectors, expected)
+            [text] = ENCODER.encode_text(["red"], normalize=False)
+            for frames, start in zip(runs, index._store.windows(1).starts, strict=True):
+                hit = next(h for h in windows_as_hits(index) if h.start == start)
+                [again] = rerank(index._store, [hit], text, head)
+                assert again.score == score_videos(head, text, [kept[frames]])[0]
+
+
+def windows_as_hits(index: Index) -> list[Hit]:
+    """Every window of the mean as a hit."""
+    [query] = ENCODER.encode_text(["red"])
+    found = index._store.search(query[None], k=100, kinds=("video",))[0]
+    times = [(unit.unit.start_seconds, unit.unit.end_seconds) for unit in found]
+    return [
+        Hit(Path("odd.mp4"), "video", unit.score, start, end, id=unit.id)
+        for unit, (start, end) in zip(found, times, strict=True)
+    ]
+
+
+def test_an_interruption_after_the_change_does_not_deny_it(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(_: Writer) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Writer, "maintain", interrupt)
+    weights = place / "other.pt"
+    options = ("--pooling", "seqtransf", "--pooling-weights", weights, "--index", place / "index")
+    ran = run("repool", *options)
+    assert ran.code == 130
+    assert f"interrupted: all videos are pooled by {load_head(weights).fingerprint}" in ran.err
+    with Index.open(place / "index") as index:
+        assert_pooled(index, weights)
+
+
+def test_a_recorded_head_that_takes_fewer_frames_now_is_said_with_what_to_do(
+    place: Path,
+) -> None:
+    spec = PoolingSpec("seqtransf", place / "other.pt", max_frames=12)
+    with Index.open(place / "index") as index:
+        index.repool(spec)
+        shorter = new_head("seqtransf", DIM, depth=1, positions=5, seed=0)
+        told = {"logit_scale": 1.0, "encoder": f"fake:{DIM}", "training": {}}
+        save_head(place / "other.pt", shorter, encoder_fingerprint=ENCODER.fingerprint, **told)  # type: ignore[arg-type]
+        with pytest.raises(EncoderError, match=r"pools with seqtransf@.*max_frames 12.*repool"):
+            index.add([place / "media"])

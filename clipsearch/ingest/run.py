@@ -23,7 +23,7 @@ from clipsearch.ingest.readahead import read_ahead
 from clipsearch.ingest.scopes import Scope, is_below
 from clipsearch.media import ReadSpec, open_media
 from clipsearch.media.discover import Unreadable, WalkSpec, discover
-from clipsearch.store.writer import Writer
+from clipsearch.store.writer import UNPOOLED, Writer
 from clipsearch.types import (
     EmbeddingBatch,
     EncodedMedia,
@@ -114,9 +114,10 @@ class Ingest:
         if self._count_files:
             walks = (self._discover(scope, on_unreadable=lambda *_: None) for scope in scopes)
             self._total = sum(1 for walk in walks for _ in walk)
-        self._warnings += [
-            f"{loss.reason}: {loss.files} files are read again" for loss in self._writer.losses
-        ]
+        for loss in self._writer.losses:
+            self._warnings.append(f"{loss.reason}: {loss.files} files are read again")
+            if loss.pooled:
+                self._warnings.append(UNPOOLED)
         next_id = self._writer.catalog.next_media_id()
         looks = []
         try:

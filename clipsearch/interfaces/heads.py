@@ -65,7 +65,8 @@ def repool(
         try:
             report = opened.repool(spec, wait=not no_wait, on_progress=bar.update)
         except KeyboardInterrupt:
-            bar.say("interrupted: the index is as it was")
+            has = opened.status().pooling  # before or after the one transaction
+            bar.say(f"interrupted: all videos are pooled by {has}, none in part")
             raise typer.Exit(EXIT_INTERRUPTED) from None
         path, name = opened.path, opened.status().pooling
     for warning in report.warnings:
@@ -180,15 +181,13 @@ EVAL_COMMANDS: tuple[Callable[..., None], ...] = (retrieval,)
 
 
 def _check_out(out: Path, state: Path, captions: Path, *, resume: bool, overwrite: bool) -> None:
-    """Refuse what must not be written before any work; drop the state of what is begun anew."""
+    """Refuse what must not be written before any work."""
     check_target(out, inputs=[captions], overwrite=overwrite)
-    if state.exists() and not resume:
-        if not overwrite:
-            raise UsageError(
-                f"{state} is of a training that was interrupted: go on with --resume, or begin "
-                "anew with --overwrite"
-            )
-        state.unlink()
+    if state.exists() and not resume and not overwrite:
+        raise UsageError(
+            f"{state} is of a training that was interrupted: go on with --resume, or begin anew "
+            "with --overwrite"
+        )
 
 
 def _progress(step: StepInfo, batch_size: int) -> Progress:

@@ -89,6 +89,8 @@ def verify(index: IndexOption = None, json: JsonOption = False) -> None:
 
 def repair(index: IndexOption = None, no_wait: NoWaitOption = False) -> None:
     """Rebuild what the undamaged files of an index allow, and say what must be indexed again."""
+    from clipsearch.store.writer import UNPOOLED
+
     with _opened(index) as opened:
         report = opened.repair(wait=not no_wait, on_step=_step())
     for problem in report.problems:
@@ -99,6 +101,8 @@ def repair(index: IndexOption = None, no_wait: NoWaitOption = False) -> None:
         say(f"{files} files lost their vectors: index their folders again")
     if vectors:
         say(f"{vectors} vectors are lost; the damaged files are kept in {opened.path / 'damaged'}")
+    if any(loss.pooled for loss in report.losses):
+        say(UNPOOLED)
     for problem in report.left:
         say(f"still wrong: {escaped(str(problem.path))} {escaped(problem.what)}")
     if report.left:

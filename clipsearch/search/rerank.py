@@ -65,9 +65,13 @@ def rerank(store: Store, hits: Sequence[Hit], text: Vectors, head: Head) -> list
 
 
 def _frames_inside(store: Store, media_id: int, hit: Hit) -> Vectors | None:
-    """(frames, dim) raw rows of the frames of a window; None if the file is gone."""
+    """(frames, dim) raw rows of the frames of a window; None if the file is gone or is another."""
+    windows = store.windows(media_id).starts
+    at = np.flatnonzero(windows == hit.start)
+    if not len(at):
+        return None
     frames = store.frames(media_id)
-    assert hit.start is not None, "windows have times"
-    assert hit.end is not None, "windows have times"
-    inside = (frames.starts >= hit.start) & ((frames.starts < hit.end) | (hit.start == hit.end))
+    place = int(at[0])
+    after = windows[place + 1] if place + 1 < len(windows) else np.inf
+    inside = (frames.starts >= windows[place]) & (frames.starts < after)
     return frames.raw()[inside] if inside.any() else None

@@ -16,7 +16,7 @@ import numpy as np
 
 from clipsearch.store.lookup import Lookup, lookup_rows
 from clipsearch.store.segment import Piece
-from clipsearch.types import Unit, Vectors
+from clipsearch.types import Unit, Vectors, check_unit_rows
 
 SETTING = "pooling"
 PIECE_ROWS = 8192
@@ -49,11 +49,17 @@ class PoolingFacts:
 
 @dataclass(frozen=True, slots=True)
 class PooledWindows:
-    """The windows of one file, in order of time, with a (windows, dim) unit row for each."""
+    """The windows of one file, in order of time, with a (windows, dim) unit row for each.
+
+    Raises UsageError for rows that are not of unit length, NaN among them.
+    """
 
     media_id: int
     windows: tuple[tuple[float, float], ...]  # seconds, [start, end)
     vectors: Vectors
+
+    def __post_init__(self) -> None:
+        check_unit_rows(self.vectors)
 
 
 def dump_facts(facts: PoolingFacts | None) -> str:

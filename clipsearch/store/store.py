@@ -35,6 +35,7 @@ from clipsearch.store.manifest import (
     holds_segments,
     load_manifest,
 )
+from clipsearch.store.pooling import PoolingFacts
 from clipsearch.store.quantiser import Quantiser, QuantiserFacts
 from clipsearch.store.segment import Segment
 from clipsearch.store.snapshot import Snapshot, View
@@ -66,8 +67,9 @@ class Store:
         self._guard = threading.Lock()
 
     @classmethod
-    def create(cls, folder: Path, manifest: Manifest) -> Store:
-        """A new empty store in `folder`, which must be absent or empty.
+    def create(cls, folder: Path, manifest: Manifest, pooling: PoolingFacts | None = None) -> Store:
+        """A new empty store in `folder`, which must be absent or empty. `pooling`: the head whose
+        rows it will have.
 
         Raises IndexExistsError, or UsageError when the folder holds something else.
         """
@@ -82,6 +84,8 @@ class Store:
                     for name in CATALOG_FILES:  # of a creation that was interrupted
                         (folder / name).unlink(missing_ok=True)
                 catalog = Catalog(create_database(manifest.catalog, folder), folder)
+                if pooling is not None:
+                    catalog.replace_pooled(pooling)
                 manifest.save(folder)
         except BaseException:
             if made and not (folder / MANIFEST_FILE).exists():

@@ -40,12 +40,13 @@ from clipsearch.store.recipes import (
 )
 from clipsearch.store.salvage import salvage, stored_ids
 from clipsearch.store.segment import SEGMENT_VERSION, Piece, Segment, write_segment
-from clipsearch.store.statements import NewMedia, NewSegment, SegmentEntry
+from clipsearch.store.statements import POOLED, NewMedia, NewSegment, SegmentEntry
 from clipsearch.types import UNIT_KINDS, EncodedMedia, FoundFile
 
 DAMAGED = "damaged"  # what a repair gave up, for people to look into
 TEMPORARY = ".tmp"
 
+UNPOOLED = "videos go by their mean now: `clipsearch repool` makes the rows of a head anew"
 DEAD_SHARE = 0.5  # a segment with more dead rows is written anew
 
 
@@ -56,6 +57,7 @@ class Loss:
     reason: str  # names the file
     files: int  # media that must be read again
     vectors: int  # rows that were added as vectors, and are gone
+    pooled: bool = False  # whether the rows of the index's head were given up
 
 
 class Writer:
@@ -294,7 +296,8 @@ class Writer:
 
     def rebuild(self, entry: SegmentEntry, reason: str, *, accept_loss: bool) -> Loss:
         """Write a damaged segment anew from what is left of it; media that lost rows are read
-        again by the next `index`.
+        again by the next `index`. If all that they lost is what a head made of them, which their
+        frames can give again, they are kept, and the index goes without the head.
 
         Raises IndexDamagedError when rows are gone that were added as vectors, unless
         `accept_loss`: the damaged files are then kept in the folder `damaged`.
@@ -302,12 +305,13 @@ class Writer:
         folder = self._folder / SEGMENTS / entry.name
         left = salvage(folder, entry, self._manifest.dim)
         loose = ~left.good & live_mask(entry.row_count, entry.dead)
-        files = set()
+        files: set[int] = set()
+        unpooled: set[int] = set()
         for part in self.catalog.ranges_in(entry.id):
             for item in part:
                 mine = slice(item.first_row, item.first_row + item.row_count)
                 if not left.good[mine].all():
-                    files.add(item.media_id)
+                    (unpooled if item.kind == POOLED else files).add(item.media_id)
                 loose[mine] = False
         lost = np.flatnonzero(loose)
         if len(lost) and not accept_loss:
@@ -320,10 +324,13 @@ class Writer:
             kept.parent.mkdir(exist_ok=True)
             if folder.is_dir():
                 shutil.copytree(folder, kept, symlinks=True, dirs_exist_ok=True)
+        give_up = bool(unpooled - files)
+        if give_up:
+            self.catalog.replace_pooled(None)
         self.catalog.lose(files, {entry.id: runs_of(lost)})
         [now] = [e for e in self.catalog.segments() if e.id == entry.id]
         self._merge_parts([left.part(now)], [now], self._current())
-        return Loss(reason, len(files), len(lost))
+        return Loss(reason, len(files), len(lost), give_up)
 
     def open(self, entry: SegmentEntry) -> Segment:
         """A published segment. Raises FileNotFoundError or IndexDamagedError."""
