@@ -18,6 +18,7 @@ from clipsearch.captions import match_videos, read_captions
 from clipsearch.encoders.base import Encoder
 from clipsearch.errors import UsageError
 from clipsearch.eval import PRIOR_TEMPERATURE, retrieval_report
+from clipsearch.heads.sampling import sampled
 from clipsearch.ingest import Progress
 from clipsearch.pooled import fingerprint_of, window_kind
 from clipsearch.search.query import encode_words
@@ -160,18 +161,19 @@ class CaptionedVideos:
 
         Raises UsageError for videos that were indexed before the lengths of vectors were kept.
         """
-        from clipsearch.heads.apply import sampled
         from clipsearch.heads.training import TrainingSet
 
         listener = listener or TrainListener()
         count = len(self.media_ids)
         frames = np.zeros((count, max_frames, self._encoder.dim), np.float32)
         mask = np.zeros((count, max_frames), np.bool_)
+        taken = 0
         for at, media_id in enumerate(self.media_ids):
             raw = self._store.frames(media_id).raw()
             chosen = raw[sampled(len(raw), max_frames)]
             frames[at, : len(chosen)], mask[at, : len(chosen)] = chosen, True
-            listener.on_videos(Progress(at + 1, count, int(mask[: at + 1].sum())))
+            taken += len(chosen)
+            listener.on_videos(Progress(at + 1, count, taken))
         longest = int(mask.any(axis=0).sum())
         texts = self._encoded(normalize=False, on_progress=listener.on_texts)
         return TrainingSet(frames[:, :longest], mask[:, :longest], texts, self.pairs)

@@ -338,7 +338,7 @@ class Index:
         head = self._heads.load(PoolingSpec(how.head, how.weights)).head
         hits = self.search(query, top=max(top, how.candidates), kind="video", **options)
         [text] = encode_words(self.encoder, [query], on_notice=_ignore, normalize=False)
-        return rerank(self._store, hits, text, head)[:top]
+        return rerank(self._store, hits, text, head, on_notice=self._on_notice)[:top]
 
     def video(
         self,

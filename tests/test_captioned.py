@@ -17,7 +17,9 @@ from clipsearch.eval import retrieval_report
 from clipsearch.heads import load_clip4clip, load_head
 from clipsearch.heads.choose import PoolingSpec
 from clipsearch.heads.schedule import TrainSpec
-from clipsearch.ingest import AddOptions
+from clipsearch.heads.training import EpochInfo, StepInfo
+from clipsearch.ingest import AddOptions, Progress
+from clipsearch.interfaces.heads import _epoch_line, _progress
 from clipsearch.media import SamplingSpec
 from tests.e2e.support import BLUE, RED, run, write_film, write_photo
 
@@ -168,8 +170,9 @@ def test_a_training_that_was_interrupted_ends_with_the_same_weights(
         (HeadSpec("seqlstm", max_frames=78), "a seqlstm head takes 1 to 77"),
         (HeadSpec("tight", max_frames=77), "a tight head takes 1 to 76"),
         (HeadSpec("tight", max_frames=0), "0 frames a video"),
-        (HeadSpec("seqlstm", validation=0.01), "at least two"),
+        (HeadSpec("seqlstm", validation=0.01), r"at least two each; .* none \(0\)"),
         (HeadSpec("seqlstm", validation=1.5), "between 0 and 1"),
+        (HeadSpec("seqlstm", validation=float("nan")), "fraction nan"),
     ],
 )
 def test_trainings_that_cannot_be(
@@ -272,6 +275,16 @@ def test_what_the_commands_refuse(
     assert reason in line
     assert ran.out == ""
     assert not list(tmp_path.iterdir())
+
+
+def test_what_is_told_of_steps_and_epochs() -> None:
+    step = StepInfo(epoch=2, epochs=3, step=1, steps=2, loss=0.5)
+    assert _progress(step, 10) == Progress(3, 6, 15)  # videos, not steps times the batch size
+    epoch = EpochInfo(2, 0.5, 0.25, {"text_to_video_r1": 0.5}, best=True)
+    line = "epoch 2/3: loss 0.5000, validation 0.2500, text to video r1 0.500 (best)"
+    assert _epoch_line(epoch, 3) == line
+    alone = EpochInfo(2, 0.5, None, {}, best=True)  # the last one is taken: none was compared
+    assert _epoch_line(alone, 3) == "epoch 2/3: loss 0.5000"
 
 
 def test_a_training_is_begun_anew_only_if_that_is_said(

@@ -248,8 +248,11 @@ def test_damaged_files_are_one_clear_error_and_run_no_code(
                 "code": pickle.dumps({"clip.x": Payload()}),
             }[kind]
         )
-    with pytest.raises(EncoderError, match=r"bad\.bin (cannot be read as a checkpoint|holds a)"):
+    with pytest.raises(
+        EncoderError, match=r"bad\.bin (cannot be read as a checkpoint|holds a)"
+    ) as caught:
         read(path)
+    assert "Re-running" not in str(caught.value)  # no advice to switch the check off
     assert "code from" not in capsys.readouterr().out
 
 
@@ -263,6 +266,23 @@ def test_a_missing_file_or_a_folder_is_one_clear_error(
 
 
 # encoder and head
+
+
+@pytest.mark.parametrize("logarithm", [1000.0, float("nan"), float("inf")])
+def test_a_logit_scale_that_is_no_number_is_refused(
+    logarithm: float, spoil: Callable[..., Path]
+) -> None:
+    with pytest.raises(EncoderError, match=r"bad\.bin: clip\.logit_scale is"):
+        load_head(spoil({"clip.logit_scale": torch.tensor(logarithm)}))
+
+
+def test_a_checkpoint_of_parameters_is_one_of_tensors(
+    checkpoint: Path, spoil: Callable[..., Path]
+) -> None:
+    state = torch.load(checkpoint, weights_only=True)
+    path = spoil({name: torch.nn.Parameter(value) for name, value in state.items()})
+    assert load_head(path).fingerprint == load_head(checkpoint).fingerprint
+    assert load_head(path).logit_scale == load_head(checkpoint).logit_scale
 
 
 @pytest.mark.parametrize("name", HEADS)

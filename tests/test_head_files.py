@@ -142,6 +142,8 @@ def test_a_file_gives_back_all_that_was_saved(head: Head, tmp_path: Path) -> Non
         assert getattr(loaded, name) == value
     assert loaded.head.max_frames == 5
     assert load_head(str(path), max_frames=3).head.max_frames == 3
+    with pytest.raises(UsageError, match="max_frames 6: the head was trained with 5 frames"):
+        load_head(path, max_frames=6)
     text, frames, mask = batch(2, 5)
     assert torch.equal(loaded.head.score(text, frames, mask), head.score(text, frames, mask))
 
@@ -178,6 +180,7 @@ def test_a_failed_write_leaves_the_old_file(
         ({"head": "seqtransf"}, "says it is a seqtransf head"),
         ({"max_frames": 99}, "'clipsearch' is damaged.*use 1 to 9"),
         ({"max_frames": "x"}, "'clipsearch' is damaged"),
+        ({"max_frames": 5.5}, "'clipsearch' is damaged.*no whole number"),
         ({"logit_scale": None}, "'clipsearch' is damaged"),
         ({"training": 3}, "'clipsearch' is damaged"),
         (None, "'clipsearch' is damaged"),

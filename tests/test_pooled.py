@@ -60,9 +60,11 @@ def seconds(start: int, end: int) -> list[int]:
     return list(range(start * 1000, end * 1000, 110))
 
 
-def head_file(path: Path, name: str, *, seed: int = 0, **facts: object) -> Path:
+def head_file(
+    path: Path, name: str, *, seed: int = 0, positions: int = 12, **facts: object
+) -> Path:
     """Weights of a head that is drawn at random, as training would write them."""
-    head = new_head(name, DIM, depth=1, positions=12, seed=seed)
+    head = new_head(name, DIM, depth=1, positions=positions, seed=seed)
     with torch.no_grad():
         for parameter in head.parameters():
             parameter.mul_(4)  # so that the frames' order matters
@@ -321,6 +323,15 @@ def test_the_best_videos_are_scored_again_by_a_tight_head(index: Index, place: P
     [best] = index.search("a red thing", rerank=Rerank(place / "tight.pt", candidates=1), top=1)
     assert best.path == first[0].path
     assert index.search("a red thing", rerank=Rerank(place / "tight.pt"), top=2) == hits[:2]
+
+
+def test_windows_that_are_too_long_to_be_scored_are_sampled_and_said(place: Path) -> None:
+    told: list[str] = []
+    short = head_file(place / "short.pt", "tight", positions=5)
+    with Index.open(place / "index", on_notice=told.append) as index:
+        assert len(index.search("red", rerank=Rerank(short))) == 3
+    [notice] = told
+    assert notice.startswith("windows with more frames than the 4 that the head takes: ")
 
 
 @pytest.mark.parametrize("kind", ["image", "frame", "span", ("video", "image")])
@@ -589,6 +600,7 @@ def test_a_frame_of_no_length_at_the_end_is_scored_with_its_window(place: Path) 
     raw = np.random.default_rng(0).standard_normal((5, DIM)).astype(np.float32)
     times = [(0.0, 1.0), (1.0, 2.0), (2.0, 3.0), (3.0, 4.0), (4.0, 4.0)]
     units = [Unit("frame", *time) for time in times]
+    told: list[str] = []
     for seconds_a_window, runs in ((9.0, [slice(0, 5)]), (2.0, [slice(0, 2), slice(2, 5)])):
         batch = with_windows(*with_norms(raw), units, window_seconds=seconds_a_window)
         folder = place / f"windows {seconds_a_window:g}"
@@ -603,7 +615,7 @@ def test_a_frame_of_no_length_at_the_end_is_scored_with_its_window(place: Path) 
             [text] = ENCODER.encode_text(["red"], normalize=False)
             for frames, start in zip(runs, index._store.windows(1).starts, strict=True):
                 hit = next(h for h in windows_as_hits(index) if h.start == start)
-                [again] = rerank(index._store, [hit], text, head)
+                [again] = rerank(index._store, [hit], text, head, on_notice=told.append)
                 assert again.score == score_videos(head, text, [kept[frames]])[0]
 
 

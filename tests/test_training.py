@@ -565,3 +565,23 @@ def test_arguments_that_do_not_fit_are_refused(tmp_path: Path) -> None:
 
 def test_facts_of_a_training_are_plain_values() -> None:
     assert all(isinstance(value, (int, float, str)) for value in asdict(TrainSpec()).values())
+
+
+def test_a_head_claims_no_more_frames_than_it_learned() -> None:
+    """Longer videos of the validation set are sampled; padding that no video needs is dropped."""
+    generator = np.random.default_rng(0)
+
+    def made(lengths: list[int], width: int) -> TrainingSet:
+        mask = np.arange(width) < np.array(lengths)[:, None]
+        frames = generator.standard_normal((len(lengths), width, DIM)).astype(np.float32)
+        texts = generator.standard_normal((len(lengths), DIM)).astype(np.float32)
+        return TrainingSet(frames, mask, texts, np.repeat(np.arange(len(lengths))[:, None], 2, 1))
+
+    data, held = made([3, 2, 1, 3], 6), made([8, 3], 8)
+    narrow = held.narrowed(3)
+    assert narrow.mask.tolist() == [[True] * 3, [True] * 3]
+    np.testing.assert_array_equal(narrow.frames[0], held.frames[0, [0, 3, 7]])
+    np.testing.assert_array_equal(narrow.frames[1], held.frames[1, :3])
+    assert data.narrowed(77).frames.shape[1] == data.longest == 3
+    trained = train(new_head("seqtransf", DIM, depth=1), data, held, TrainSpec(epochs=1))
+    assert trained.head.max_frames == 3

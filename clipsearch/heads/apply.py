@@ -11,21 +11,10 @@ from torch import Tensor
 
 from clipsearch.errors import UsageError
 from clipsearch.heads.modules import Head, TightHead
+from clipsearch.heads.sampling import sampled
 from clipsearch.types import Vectors
 
 FRAMES_AT_ONCE = 4096  # padding included: 8 MB an activation at a width of 512
-
-
-def sampled(count: int, most: int) -> NDArray[np.int64]:
-    """Positions of at most `most` of `count` frames, evenly from the first to the last.
-
-    All of them if they are no more; else as CLIP4Clip's authors choose, who round down.
-    """
-    if count < 0 or most < 1:
-        raise UsageError(f"{most} of {count} frames: use at least 1 of 0 or more")
-    if count <= most:
-        return np.arange(count, dtype=np.int64)
-    return np.linspace(0, count - 1, most, dtype=np.int64)
 
 
 def pool(head: Head, videos: Sequence[Vectors]) -> Vectors:

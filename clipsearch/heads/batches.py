@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipsearch.errors import UsageError
+from clipsearch.heads.sampling import sampled
 
 Positions = NDArray[np.int64]
 
@@ -37,6 +38,25 @@ class TrainingSet:
         _check_frames(self.frames, self.mask)
         _check_texts(self.texts, self.frames.shape[2])
         _check_pairs(self.pairs, len(self.texts), len(self.frames))
+
+    @property
+    def longest(self) -> int:
+        """The most real frames that a video has."""
+        return int(self.mask.sum(axis=1).max())
+
+    def narrowed(self, most: int) -> TrainingSet:
+        """The same with at most `most` frames of each video, evenly over it, and no more padding
+        than that leaves.
+        """
+        width = min(most, self.longest)
+        if width == self.frames.shape[1]:
+            return self
+        frames = np.zeros((len(self.frames), width, self.frames.shape[2]), self.frames.dtype)
+        mask = np.zeros(frames.shape[:2], np.bool_)
+        for at, count in enumerate(self.mask.sum(axis=1).tolist()):
+            chosen = sampled(count, width)
+            frames[at, : len(chosen)], mask[at, : len(chosen)] = self.frames[at, chosen], True
+        return TrainingSet(frames, mask, self.texts, self.pairs)
 
     def digest(self) -> str:
         """SHA-256 of types, shapes and contents, in hex."""
@@ -129,8 +149,8 @@ def split(data: TrainingSet, fraction: float, seed: int) -> tuple[TrainingSet, T
     held = round(count * fraction)
     if held < 2 or count - held < 2:
         raise UsageError(
-            f"{fraction} of {count} videos is {held}: training and validation need at least "
-            "two each; use another fraction or more videos"
+            f"{fraction} of {count} videos for validation is {held}: training and validation need "
+            "at least two each; use another fraction, or none (0), or more videos"
         )
     chosen = np.zeros(count, bool)
     chosen[np.random.default_rng([SPLIT, 0, seed]).permutation(count)[:held]] = True

@@ -74,8 +74,9 @@ def load_head(path: Path | str, *, max_frames: int | None = None) -> LoadedHead:
     """The head in a checkpoint of CLIP4Clip (pytorch_model.bin.N) or in a file of `save_head`.
 
     The CLIP model of a checkpoint is not built, see load_clip4clip. `max_frames` overrides what
-    the file says. Raises EncoderError for a file that is missing, damaged or not a checkpoint, and
-    see from_state_dict.
+    the file says; of a file of `save_head` it can only be less. Raises EncoderError for a file that
+    is missing, damaged or not a checkpoint, UsageError for a `max_frames` that the head was not
+    trained with, and see from_state_dict.
     """
     path = Path(path)
     state = read_state(path)
@@ -130,11 +131,21 @@ def _official(state: Mapping[str, Any], path: Path, max_frames: int | None) -> L
     return LoadedHead(
         head,
         head_fingerprint(head),
-        math.exp(float(scale)) if isinstance(scale, Tensor) and scale.numel() == 1 else 1.0,
+        _factor(scale),
         str(EncoderSpec("clip4clip", str(path.absolute().resolve()))) if clip else None,
         fingerprint(clip) if clip else None,
         {},
     )
+
+
+def _factor(logarithm: Any) -> float:
+    """The logit scale from its logarithm in a checkpoint; 1.0 where there is none."""
+    if not isinstance(logarithm, Tensor) or logarithm.numel() != 1:
+        return 1.0
+    factor = float(logarithm.detach().double().exp())
+    if not math.isfinite(factor):
+        raise EncoderError(f"{PREFIX}logit_scale is {logarithm.item()}: need a finite factor")
+    return factor
 
 
 def _ours(state: Mapping[str, Any], max_frames: int | None) -> LoadedHead:
@@ -148,6 +159,8 @@ def _ours(state: Mapping[str, Any], max_frames: int | None) -> LoadedHead:
     try:
         name, dim, scale = str(facts["head"]), int(facts["dim"]), float(facts["logit_scale"])
         known, training = facts["max_frames"], dict(facts["training"])
+        if type(known) not in (int, type(None)):
+            raise TypeError(f"max_frames {known!r} is no whole number")
         encoder, made_for = str(facts["encoder"]), str(facts["encoder_fingerprint"])
         head = _head_of(_own(state), mean_dim=dim if name == MeanHead.name else None)
         head.max_frames = known
@@ -158,6 +171,11 @@ def _ours(state: Mapping[str, Any], max_frames: int | None) -> LoadedHead:
             f"says it is a {name} head of width {dim} and holds {head.name} of {head.dim}"
         )
     if max_frames is not None:
+        if known is not None and max_frames > known:
+            raise UsageError(
+                f"max_frames {max_frames}: the head was trained with {known} frames a video and"
+                f" knows no later ones, use 1 to {known}"
+            )
         head.max_frames = max_frames
     return LoadedHead(head, head_fingerprint(head), scale, encoder, made_for, training)
 

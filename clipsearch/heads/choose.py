@@ -71,7 +71,8 @@ def trained_head(spec: PoolingSpec, encoder: Encoder) -> LoadedHead:
     loaded = load_head(Path(weights), max_frames=spec.max_frames)
     if loaded.head.name != name:
         raise EncoderError(
-            f"{weights} holds a {loaded.head.name} head, not {name}: {training_hint(name)}"
+            f"{weights} holds a {loaded.head.name} head, not {name}: ask for that, or "
+            f"{training_hint(name)}"
         )
     made_for = loaded.encoder_fingerprint
     if made_for is not None and made_for != encoder.fingerprint:

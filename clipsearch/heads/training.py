@@ -89,7 +89,8 @@ def train(
     """Fit a copy of `head`; the given one stays as it is.
 
     The best epoch is the one with the lowest validation loss, the first of equals; without a
-    validation set it is the last. The result's `max_frames` is the width of `data`. After each
+    validation set it is the last. The result's `max_frames` is that of the longest video of
+    `data`, as later positions are not learned; longer ones of `validation` are sampled. After each
     epoch the state goes to `state_path`; with `resume`, what is there is continued, and nothing
     there means from the start. Whatever the callbacks raise comes through, and leaves the state
     of the last whole epoch.
@@ -98,6 +99,8 @@ def train(
     that is not finite; EncoderError for a device that is not there.
     """
     _check(head, data, validation, state_path, resume)
+    data = data.narrowed(data.longest)
+    validation = None if validation is None else validation.narrowed(data.longest)
     run = _Run(head, (data, validation), spec, pick_device(device))
     identity = identity_of(head, (data, validation), spec, run.model.device)
     if resume and state_path is not None and state_path.exists():
@@ -126,7 +129,7 @@ class _Run:
         self._captions = Captions(self._data)
         self._validation = Validation(held, spec) if held is not None else None
         self.model = Trainee(head, spec, device)
-        self.model.head.max_frames = self._data.frames.shape[1]
+        self.model.head.max_frames = self._data.longest
         self._optimizer = make_optimizer(self.model.head, self.model.log_scale, spec)
         self._steps = len(batch_bounds(len(self._data.frames), spec.batch_size))
         self.state = TrainState(0, {}, {}, {}, 0, [])
@@ -240,7 +243,6 @@ def _check(
                 f"{name} data of up to {frames} frames a video, where {most} are allowed: take "
                 f"{most} evenly spaced ones of each"
             )
-        most = frames  # positions that training does not see are not learned
     if resume and state_path is None:
         raise UsageError("resume needs the state_path of the training to go on with")
     if state_path is not None and not state_path.parent.is_dir():

@@ -78,11 +78,3 @@ def crowded_windows(units: Sequence[Unit], *, window_seconds: float, head: Head)
         return 0
     found = windows(units, window_seconds=window_seconds)
     return sum(window.last_exclusive - window.first > head.max_frames for window in found)
-
-
-def crowded_notice(count: int, head: Head) -> str:
-    """What a user should know when some windows were too long for a head."""
-    return (
-        f"windows with more frames than the {head.max_frames} that the head takes: {count}; of "
-        f"each it saw {head.max_frames}, evenly over its time"
-    )

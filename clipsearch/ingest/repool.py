@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from clipsearch.errors import IndexDamagedError, UsageError
-from clipsearch.ingest.pooling import crowded_notice, pool
+from clipsearch.heads.sampling import crowded_notice
+from clipsearch.ingest.pooling import pool
 from clipsearch.ingest.run import Progress
 from clipsearch.store.pooling import PooledWindows, PoolingFacts
 from clipsearch.store.store import Store

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from clipsearch.encoders.base import Encoder, Prepared
 from clipsearch.errors import MediaError
+from clipsearch.heads.sampling import crowded_notice
 from clipsearch.ingest.batcher import Batcher, PartialMedia
 from clipsearch.ingest.changes import Candidate, Decider, Decision, candidates
 from clipsearch.ingest.pooling import (
-    crowded_notice,
     crowded_windows,
     with_norms,
     with_windows,

@@ -130,22 +130,32 @@ def train_head(
     spec = HeadSpec(pooling, layers=layers, max_frames=max_frames, validation=validation)
     folder = index_folder(index, os.environ, Path.cwd())
     with (
-        Index.open(folder, device=device, on_notice=say) as opened,
+        Index.open(folder, device=device, on_notice=_say) as opened,
         progress_bar("training", ("steps", "videos")) as bar,
     ):
+        done: list[EpochInfo] = []
+
+        def on_epoch(epoch: EpochInfo) -> None:
+            done.append(epoch)
+            bar.say(_epoch_line(epoch, epochs))
+
         try:
             found = opened.captioned(captions, split=split)
             settings = replace(found.default_settings(pooling), **wanted)  # type: ignore[arg-type]
+            learned = round(len(found.paths) * (1 - validation))
             listener = TrainListener(
-                on_step=lambda step: bar.update(_progress(step, settings.batch_size)),
-                on_epoch=lambda epoch: bar.say(_epoch_line(epoch, epochs)),
+                on_videos=bar.stage("reading", ("videos", "frames")),
+                on_texts=bar.stage("encoding", ("texts", "texts")),
+                on_step=lambda step: bar.update(_progress(step, learned)),
+                on_epoch=on_epoch,
             )
             trained = found.train(
                 spec, out, settings, resume=resume, device=device, listener=listener
             )
         except KeyboardInterrupt:
-            kept = "whole epochs are kept, --resume goes on from there"
-            bar.say(f"interrupted: {kept if state_of(out).exists() else 'nothing was written'}")
+            kept = done or (resume and state_of(out).exists())
+            what = "whole epochs are kept, --resume goes on from there"
+            bar.say(f"interrupted: {what if kept else 'no epoch was finished'}")
             raise typer.Exit(EXIT_INTERRUPTED) from None
     say(_summary(trained, out))
 
@@ -168,16 +178,25 @@ def retrieval(
 ) -> None:
     """Measure how well captions find their videos, and videos their captions; print JSON."""
     from clipsearch.engine import Index
+    from clipsearch.interfaces.progress import progress_bar
 
     folder = index_folder(index, os.environ, Path.cwd())
-    with Index.open(folder, device=device, on_notice=say) as opened:
+    with (
+        Index.open(folder, device=device, on_notice=_say) as opened,
+        progress_bar("encoding", ("texts", "texts")) as bar,
+    ):
         found = opened.captioned(captions, split=split)
-        report = found.evaluate(pooling=pooling, dual_softmax=dual_softmax)
+        report = found.evaluate(pooling=pooling, dual_softmax=dual_softmax, on_progress=bar.update)
     write(as_json_object(report))
 
 
 COMMANDS: tuple[Callable[..., None], ...] = (repool, train_head)
 EVAL_COMMANDS: tuple[Callable[..., None], ...] = (retrieval,)
+
+
+def _say(notice: str) -> None:
+    """A notice may hold names from a file."""
+    say(escaped(notice))
 
 
 def _check_out(out: Path, state: Path, captions: Path, *, resume: bool, overwrite: bool) -> None:
@@ -190,11 +209,12 @@ def _check_out(out: Path, state: Path, captions: Path, *, resume: bool, overwrit
         )
 
 
-def _progress(step: StepInfo, batch_size: int) -> Progress:
+def _progress(step: StepInfo, videos: int) -> Progress:
+    """Steps, and how many videos were seen; `videos` are learned from in each epoch."""
     from clipsearch.ingest import Progress
 
     done = (step.epoch - 1) * step.steps + step.step
-    return Progress(done, step.epochs * step.steps, done * batch_size)
+    return Progress(done, step.epochs * step.steps, done * videos // step.steps)
 
 
 def _epoch_line(epoch: EpochInfo, epochs: int) -> str:
@@ -202,7 +222,8 @@ def _epoch_line(epoch: EpochInfo, epochs: int) -> str:
     if epoch.val_loss is not None:
         parts.append(f"validation {epoch.val_loss:.4f}")
     parts += [f"{name.replace('_', ' ')} {value:.3f}" for name, value in epoch.metrics.items()]
-    return ", ".join(parts) + (" (best)" if epoch.best else "")
+    compared = epoch.val_loss is not None
+    return ", ".join(parts) + (" (best)" if compared and epoch.best else "")
 
 
 def _summary(trained: Trained, out: Path) -> str:

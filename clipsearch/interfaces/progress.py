@@ -6,17 +6,25 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from clipsearch.ingest import Progress
 from clipsearch.interfaces.console import say
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """`update` draws files, units and their rate; `say` prints a line above the bar."""
+    """`update` draws what is done, its parts and their rate; `say` prints a line above the bar;
+    `stage` gives an `update` for another thing that is done and counted, before or after.
+    """
 
     update: Callable[[Progress], None]
     say: Callable[[str], None]
+    stage: Callable[[str, tuple[str, str]], Callable[[Progress], None]]
 
 
 @contextmanager
@@ -25,37 +33,51 @@ def progress_bar(
 ) -> Iterator[Bar]:
     """A bar on a terminal; elsewhere only what is said. `counted`: what is done, and its parts."""
     if not sys.stderr.isatty():
-        yield Bar(lambda _: None, say)
+        yield Bar(lambda _: None, say, lambda *_: lambda _: None)
         return
     from rich.console import Console
     from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as RichBar
-    from rich.text import Text
 
     console = Console(stderr=True)
     bar = RichBar(
-        TextColumn(doing),
+        TextColumn("{task.fields[doing]}"),
         BarColumn(),
-        TextColumn("{task.completed}/{task.fields[files]} " + counted[0]),
-        TextColumn("{task.fields[units]} " + counted[1]),
-        TextColumn("{task.fields[rate]:.1f} " + counted[1] + "/s"),
+        TextColumn("{task.completed}/{task.fields[files]} {task.fields[whole]}"),
+        TextColumn("{task.fields[units]} {task.fields[part]}"),
+        TextColumn("{task.fields[rate]:.1f} {task.fields[part]}/s"),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         console=console,
         transient=True,
     )
     with bar:
-        task = bar.add_task("index", total=None, files="?", units=0, rate=0.0)
+        whole, part = counted
+        start: dict[str, Any] = {"files": "?", "units": 0, "rate": 0.0}
+        task = bar.add_task("", total=None, doing=doing, whole=whole, part=part, **start)
 
-        def update(progress: Progress) -> None:
-            elapsed = bar.tasks[0].elapsed or 0.0
-            bar.update(
-                task,
-                completed=progress.done,
-                total=progress.total,
-                files=progress.total if progress.total is not None else "?",
-                units=progress.units,
-                rate=progress.units / elapsed if elapsed else 0.0,
-            )
+        def stage(name: str, counted: tuple[str, str]) -> Callable[[Progress], None]:
+            def update(progress: Progress) -> None:
+                if bar.tasks[0].fields["doing"] != name:
+                    whole, part = counted
+                    bar.reset(task, total=None, doing=name, whole=whole, part=part, **start)
+                elapsed = bar.tasks[0].elapsed or 0.0
+                bar.update(
+                    task,
+                    completed=progress.done,
+                    total=progress.total,
+                    files=progress.total if progress.total is not None else "?",
+                    units=progress.units,
+                    rate=progress.units / elapsed if elapsed else 0.0,
+                )
 
-        yield Bar(update, lambda line: console.print(Text(line), soft_wrap=True))
+            return update
+
+        say_above = partial(_print, console)
+        yield Bar(stage(doing, counted), say_above, stage)
+
+
+def _print(console: Console, line: str) -> None:
+    from rich.text import Text
+
+    console.print(Text(line), soft_wrap=True)

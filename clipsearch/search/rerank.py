@@ -6,7 +6,7 @@ so no index can rank by it. What an index ranked first is scored again.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from clipsearch.errors import UsageError
+from clipsearch.heads.sampling import crowded_notice
 from clipsearch.store.lookup import NO_MEDIA
 from clipsearch.store.store import Store
 from clipsearch.types import Hit, Vectors
@@ -40,11 +41,19 @@ class Rerank:
             raise UsageError(f"{self.candidates} candidates: score 1 or more again")
 
 
-def rerank(store: Store, hits: Sequence[Hit], text: Vectors, head: Head) -> list[Hit]:
+def rerank(
+    store: Store,
+    hits: Sequence[Hit],
+    text: Vectors,
+    head: Head,
+    *,
+    on_notice: Callable[[str], None],
+) -> list[Hit]:
     """Videos by the head's score of their window's frames with a text, (dim,) not normalised.
 
     Best first; equal scores keep the order of `hits`. Vectors that were added without a file have
-    no frames and are left out, as are files that were removed since.
+    no frames and are left out, as are files that were removed since. `on_notice` is told of windows
+    with more frames than the head takes.
     """
     from clipsearch.heads.apply import score_videos
 
@@ -59,6 +68,9 @@ def rerank(store: Store, hits: Sequence[Hit], text: Vectors, head: Head) -> list
             frames.append(inside)
     if not found:
         return []
+    crowded = sum(head.max_frames is not None and len(own) > head.max_frames for own in frames)
+    if crowded:
+        on_notice(crowded_notice(crowded, head))
     scores = score_videos(head, text, frames)
     order = np.argsort(-scores, kind="stable")
     return [replace(found[at], score=float(scores[at])) for at in order.tolist()]
