@@ -16,6 +16,7 @@ The settings below were chosen on the validation split. Each part in a process o
 from __future__ import annotations
 
 import argparse
+import itertools
 import math
 import os
 import sys
@@ -24,7 +25,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +53,7 @@ TRAINING: dict[str, tuple[dict[str, int], TrainSpec]] = {
 }
 BAR, MEAN_BAR = 90.0, 3.0
 EPOCH_VIDEOS, EPOCH_FRAMES, EPOCH_DIM = 10_000, 12, 512
+PRECISIONS: tuple[Literal["fp32", "bf16"], ...] = ("fp32", "bf16")
 TIMED = {"seqlstm": 2048, "seqtransf": 1024}  # tight: scores grow with the batch's square
 
 
@@ -133,7 +135,7 @@ def _wilson(share: float, count: int, z: float = 1.96) -> tuple[float, float]:
 def epoch() -> None:
     """Training steps on random features; seconds scale with the number of steps."""
     generator = np.random.default_rng(0)
-    for name, count in TIMED.items():
+    for (name, count), precision in itertools.product(TIMED.items(), PRECISIONS):
         shape = (count, EPOCH_FRAMES, EPOCH_DIM)
         data = TrainingSet(
             generator.standard_normal(shape, dtype=np.float32),
@@ -142,11 +144,12 @@ def epoch() -> None:
             np.repeat(np.arange(count)[:, None], 2, axis=1),
         )
         start, cpu = time.monotonic(), time.process_time()
-        train(new_head(name, EPOCH_DIM), data, None, TrainSpec(epochs=1))
+        train(new_head(name, EPOCH_DIM), data, None, TrainSpec(epochs=1, precision=precision))
         times = EPOCH_VIDEOS / count
         report(
             name="an epoch",
             head=name,
+            precision=precision,
             videos=EPOCH_VIDEOS,
             frames=EPOCH_FRAMES,
             dim=EPOCH_DIM,
