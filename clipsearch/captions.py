@@ -30,13 +30,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipsearch.errors import UsageError
+from clipsearch.textfiles import read_bounded
 
 VIDEO_NAMES = ("video", "video_id", "path", "file", "file_name")
 # MSR-VTT's test lists number their rows with `key` beside `video_id`; elsewhere it is the video.
 LAST_VIDEO_NAME = "key"
 CAPTION_NAMES = ("caption", "sentence", "text", "description")
 SPLIT_NAME = "split"
-MAX_BYTES = 512 << 20  # a video given by mistake is refused before it fills the memory
+MAX_BYTES = 512 << 20
 
 _DELIMITERS = (",", ";", "\t")
 _JSON_SUFFIXES = (".json", ".jsonl", ".ndjson")
@@ -188,13 +189,7 @@ def _nothing_matches(missing: Sequence[str], videos: Mapping[int, Path]) -> str:
 
 
 def _text_of(file: Path) -> str:
-    try:
-        with file.open("rb") as stream:
-            data = stream.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise UsageError(f"cannot read {file}: {error.strerror or error}") from error
-    if len(data) > MAX_BYTES:
-        raise UsageError(f"{file} is larger than {MAX_BYTES >> 20} MiB: is it a text?")
+    data = read_bounded(file, MAX_BYTES)
     end = data.find(b"\0")  # UTF-16 without its mark is valid UTF-8
     try:
         text = (data if end < 0 else data[:end]).decode("utf-8-sig")

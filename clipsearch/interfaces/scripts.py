@@ -18,12 +18,13 @@ from pathlib import Path
 
 from clipsearch.errors import UsageError
 from clipsearch.interfaces.render import DECIMALS, Record, as_json, as_tsv
+from clipsearch.textfiles import read_bounded
 from clipsearch.types import Span
 
 ScriptLine = tuple[str, Span | None]  # None: the line was left out
 ScriptFormat = Callable[[Sequence[ScriptLine]], str]
 
-MAX_BYTES = 64 << 20  # a video given by mistake is refused before it fills the memory
+MAX_BYTES = 64 << 20
 SCORE_DECIMALS = 6  # as hits have
 TSV_COLUMNS = ("line", "start", "end", "score", "text")
 _BOMS = {
@@ -104,13 +105,7 @@ SCRIPT_FORMATS: dict[str, ScriptFormat] = {
 
 
 def _text_of(file: Path) -> str:
-    try:
-        with file.open("rb") as stream:
-            data = stream.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise UsageError(f"cannot read {file}: {error.strerror or error}") from error
-    if len(data) > MAX_BYTES:
-        raise UsageError(f"{file} is larger than {MAX_BYTES >> 20} MiB: is it a text?")
+    data = read_bounded(file, MAX_BYTES)
     bom = next((bom for bom in _BOMS if data.startswith(bom)), b"")
     codec = _BOMS.get(bom, "utf-8")
     try:
