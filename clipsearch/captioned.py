@@ -20,11 +20,11 @@ from clipsearch.errors import UsageError
 from clipsearch.eval import PRIOR_TEMPERATURE, retrieval_report
 from clipsearch.heads.sampling import sampled
 from clipsearch.ingest import Progress
-from clipsearch.pooled import fingerprint_of, window_kind
+from clipsearch.pooled import ask_alike, fingerprint_of, window_kind
 from clipsearch.search.query import encode_words
 from clipsearch.store.pooling import PoolingFacts
 from clipsearch.store.store import Store
-from clipsearch.types import Vectors
+from clipsearch.types import UnitKind, Vectors
 from clipsearch.version import VERSION
 
 if TYPE_CHECKING:
@@ -209,24 +209,22 @@ class CaptionedVideos:
     def _scores(
         self, texts: Vectors, pooling: str | None
     ) -> tuple[NDArray[np.float32], PoolingFacts | None]:
-        """(t, videos) cosines of the best windows, all pooled alike; again if a repool came in
-        between. And the head that the index had.
-        """
+        """(t, videos) cosines of the best windows, all pooled alike; and the head of the index."""
         scores = np.empty((len(texts), len(self.media_ids)), np.float32)
-        while True:
-            facts, gone = self._store.snapshot().pooling, None
-            windows = window_kind(facts, pooling)
+
+        def fill(windows: UnitKind) -> Path | None:
+            """Returns a video that is gone."""
             for at, media_id in enumerate(self.media_ids):
                 vectors = self._store.windows(media_id, windows).vectors
                 if not len(vectors):
-                    gone = self.paths[at]
-                    break
+                    return self.paths[at]
                 scores[:, at] = (texts @ vectors.T).max(axis=1)
-            if self._store.snapshot().pooling != facts:
-                continue
-            if gone is not None:
-                raise UsageError(f"{gone} left the index meanwhile: run it again")
-            return scores, facts
+            return None
+
+        gone, facts = ask_alike(self._store, pooling, fill)
+        if gone is not None:
+            raise UsageError(f"{gone} left the index meanwhile: run it again")
+        return scores, facts
 
     def _encoded(self, *, normalize: bool, on_progress: Callable[[Progress], None]) -> Vectors:
         """(t, dim) rows of the texts, encoded some at a time."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, cast
+from typing import TYPE_CHECKING, Any, Self, Unpack, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -32,9 +32,9 @@ from clipsearch.ingest.repool import RepoolReport
 from clipsearch.media import SamplingSpec
 from clipsearch.pooled import (
     Heads,
+    ask_alike,
     change_pooling,
     check_pooling,
-    window_kind,
 )
 from clipsearch.search.everyday import everyday_queries
 from clipsearch.search.query import encode_words
@@ -72,8 +72,6 @@ from clipsearch.video import AlignOptions, Video
 
 if TYPE_CHECKING:
     from clipsearch.heads import Head
-
-T = TypeVar("T")
 
 
 def _ignore(*_: object) -> None:
@@ -316,17 +314,12 @@ class Index:
             vectors = self._encode_text([query])
         else:
             vectors = np.asarray(query, np.float32).reshape(1, -1)
-        return self._pooled(
-            pooling, lambda kind: search(self._store, vectors, replace(spec, windows=kind))
+        found, _ = ask_alike(
+            self._store,
+            pooling,
+            lambda kind: search(self._store, vectors, replace(spec, windows=kind)),
         )
-
-    def _pooled(self, pooling: str | None, ask: Callable[[UnitKind], T]) -> T:
-        """What `ask` finds with the rows that stand for videos; again if they changed meanwhile."""
-        while True:
-            facts = self._store.snapshot().pooling
-            found = ask(window_kind(facts, pooling))
-            if self._store.snapshot().pooling == facts:
-                return found
+        return found
 
     def _rerank(self, query: str | Vectors, how: Rerank, *, top: int, **options: Any) -> list[Hit]:
         """The best of what a search by cosines finds, by the score of a head."""
@@ -415,7 +408,7 @@ class Index:
             units = unit_kinds(replace(spec, windows=windows))
             return self._store.search_ids(queries, k=top, kinds=units, exact=exact)
 
-        return self._pooled(pooling, ask)
+        return ask_alike(self._store, pooling, ask)[0]
 
     def repool(
         self,

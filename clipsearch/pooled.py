@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from clipsearch.encoders.base import Encoder
 from clipsearch.encoders.devices import pick_device
@@ -22,6 +22,8 @@ from clipsearch.types import UnitKind
 
 if TYPE_CHECKING:
     from clipsearch.heads import Head, LoadedHead
+
+T = TypeVar("T")
 
 
 class Heads:
@@ -112,6 +114,19 @@ def window_kind(facts: PoolingFacts | None, pooling: str | None) -> UnitKind:
             "makes them"
         )
     return "pooled"
+
+
+def ask_alike(
+    store: Store, pooling: str | None, ask: Callable[[UnitKind], T]
+) -> tuple[T, PoolingFacts | None]:
+    """What `ask` finds with the rows that stand for videos, all pooled alike: it is asked again if
+    the head changed meanwhile. And the head that the index had. Raises UsageError as `window_kind`.
+    """
+    while True:
+        facts = store.snapshot().pooling
+        found = ask(window_kind(facts, pooling))
+        if store.snapshot().pooling == facts:
+            return found, facts
 
 
 def change_pooling(

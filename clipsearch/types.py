@@ -169,6 +169,13 @@ class VideoFrames:
         rows: Vectors = self.vectors * self.norms[:, None]
         return rows
 
+    def raw_runs(self, window_starts: NDArray[np.float64]) -> list[Vectors]:
+        """The raw rows of each of the windows of this video, which follow one another from these
+        starts on. Raises UsageError as `raw`.
+        """
+        first = np.searchsorted(self.starts, window_starts, side="left")
+        return np.split(self.raw(), first[1:])
+
 
 @dataclass(frozen=True, slots=True)
 class Span:

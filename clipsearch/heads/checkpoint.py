@@ -6,10 +6,8 @@ values: what the head is, which encoder's features it takes, and how it was trai
 
 from __future__ import annotations
 
-import io
 import json
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +20,7 @@ from clipsearch.encoders import EncoderSpec
 from clipsearch.encoders.clip4clip import PREFIX, clip_state, fingerprint
 from clipsearch.encoders.state import check_state, count_blocks, read_state, tensors_sha256
 from clipsearch.errors import EncoderError, UsageError
+from clipsearch.heads.durable import save_durably
 from clipsearch.heads.layers import HEAD_WIDTH
 from clipsearch.heads.modules import Head, MeanHead, SeqLSTMHead, SeqTransfHead, TightHead
 
@@ -119,9 +118,11 @@ def save_head(
         "training": plain,
     }
     weights = {n: v.detach().to("cpu", torch.float32) for n, v in head.state_dict().items()}
-    buffer = io.BytesIO()
-    torch.save({**weights, FACTS: facts}, buffer)
-    _write(Path(path), buffer.getbuffer())
+    try:
+        save_durably(Path(path), {**weights, FACTS: facts})
+    except (OSError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise EncoderError(f"cannot write {path}: {reason}") from error
 
 
 def _official(state: Mapping[str, Any], path: Path, max_frames: int | None) -> LoadedHead:
@@ -227,16 +228,3 @@ def _empty(kind: str, own: dict[str, Any]) -> Head:
     depth = count_blocks(own, _BLOCKS[kind], what=what)
     make = SeqTransfHead if kind == "seqtransf" else TightHead
     return make(dim, depth=depth, positions=positions)
-
-
-def _write(path: Path, content: memoryview) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise EncoderError(f"cannot write {path}: {error.strerror or error}") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from hashlib import sha256
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 
 from clipsearch.errors import UsageError
 from clipsearch.heads.batches import TrainingSet
+from clipsearch.heads.durable import save_durably
 from clipsearch.heads.modules import Head
 from clipsearch.heads.schedule import TrainSpec
 
@@ -36,17 +36,10 @@ class TrainState:
 
         Raises UsageError where that fails, and leaves the old one.
         """
-        temporary = path.with_name(path.name + ".tmp")
         try:
-            with temporary.open("wb") as file:
-                torch.save({"version": VERSION, "identity": identity, **vars(self)}, file)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
+            save_durably(path, {"version": VERSION, "identity": identity, **vars(self)})
         except (OSError, RuntimeError) as error:
             raise UsageError(f"training state {path} cannot be written: {error}") from error
-        finally:
-            temporary.unlink(missing_ok=True)
 
 
 def load_state(path: Path, identity: Mapping[str, Any]) -> TrainState:

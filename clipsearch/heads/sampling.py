@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,6 +24,12 @@ def sampled(count: int, most: int) -> NDArray[np.int64]:
     if count <= most:
         return np.arange(count, dtype=np.int64)
     return np.linspace(0, count - 1, most, dtype=np.int64)
+
+
+def count_crowded(frames: Iterable[int], head: Head) -> int:
+    """How many windows, of so many frames each, have more than a head takes."""
+    most = head.max_frames
+    return 0 if most is None else sum(count > most for count in frames)
 
 
 def crowded_notice(count: int, head: Head) -> str:

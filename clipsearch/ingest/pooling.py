@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from clipsearch.encoders.values import unit_rows
+from clipsearch.heads.sampling import count_crowded
 from clipsearch.media import windows
 from clipsearch.store.layout import as_stored
 from clipsearch.types import EmbeddingBatch, Norms, Unit, Vectors
@@ -74,7 +75,7 @@ def pool(head: Head, frames: Sequence[Vectors]) -> Vectors:
 
 def crowded_windows(units: Sequence[Unit], *, window_seconds: float, head: Head) -> int:
     """How many windows of a video have more frames than a head takes: it sees some, evenly."""
-    if head.max_frames is None or not units or units[0].kind != "frame":
+    if not units or units[0].kind != "frame":
         return 0
     found = windows(units, window_seconds=window_seconds)
-    return sum(window.last_exclusive - window.first > head.max_frames for window in found)
+    return count_crowded((window.last_exclusive - window.first for window in found), head)

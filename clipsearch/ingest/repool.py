@@ -6,16 +6,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from clipsearch.errors import IndexDamagedError, UsageError
-from clipsearch.heads.sampling import crowded_notice
+from clipsearch.heads.sampling import count_crowded, crowded_notice
 from clipsearch.ingest.pooling import pool
 from clipsearch.ingest.run import Progress
 from clipsearch.store.pooling import PooledWindows, PoolingFacts
 from clipsearch.store.store import Store
 from clipsearch.store.writer import Writer
-from clipsearch.types import Vectors, VideoFrames
 
 if TYPE_CHECKING:
     from clipsearch.heads import Head
@@ -50,8 +47,11 @@ def repool(
         windows = 0
         for done, media_id in enumerate(counts, 1):
             found = store.windows(media_id)
-            runs = frames_of_windows(store.frames(media_id), found.starts)
-            crowded += sum(head.max_frames is not None and len(r) > head.max_frames for r in runs)
+            runs = store.frames(media_id).raw_runs(found.starts)
+            if not all(map(len, runs)):
+                reason = "a window of a video has no frames: run `clipsearch verify`"
+                raise IndexDamagedError(reason)
+            crowded += count_crowded(map(len, runs), head)
             times = tuple(zip(found.starts.tolist(), found.ends.tolist(), strict=True))
             yield PooledWindows(media_id, times, pool(head, runs))
             windows += len(times)
@@ -74,16 +74,3 @@ def lost_notices(writer: Writer) -> list[str]:
         for loss in writer.losses
         if loss.files
     ]
-
-
-def frames_of_windows(frames: VideoFrames, window_starts: np.ndarray) -> list[Vectors]:
-    """The raw frames of each window of a video, (frames, dim) each; windows follow one another.
-
-    Raises UsageError where norms are not known, IndexDamagedError for a window without frames.
-    """
-    raw = frames.raw()
-    first = np.searchsorted(frames.starts, window_starts, side="left")
-    runs = np.split(raw, first[1:])
-    if not all(map(len, runs)):
-        raise IndexDamagedError("a window of a video has no frames: run `clipsearch verify`")
-    return runs

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from clipsearch.errors import UsageError
-from clipsearch.heads.sampling import crowded_notice
+from clipsearch.heads.sampling import count_crowded, crowded_notice
 from clipsearch.store.lookup import NO_MEDIA
 from clipsearch.store.store import Store
 from clipsearch.types import Hit, Vectors
@@ -68,7 +68,7 @@ def rerank(
             frames.append(inside)
     if not found:
         return []
-    crowded = sum(head.max_frames is not None and len(own) > head.max_frames for own in frames)
+    crowded = count_crowded(map(len, frames), head)
     if crowded:
         on_notice(crowded_notice(crowded, head))
     scores = score_videos(head, text, frames)
@@ -82,8 +82,5 @@ def _frames_inside(store: Store, media_id: int, hit: Hit) -> Vectors | None:
     at = np.flatnonzero(windows == hit.start)
     if not len(at):
         return None
-    frames = store.frames(media_id)
-    place = int(at[0])
-    after = windows[place + 1] if place + 1 < len(windows) else np.inf
-    inside = (frames.starts >= windows[place]) & (frames.starts < after)
-    return frames.raw()[inside] if inside.any() else None
+    run = store.frames(media_id).raw_runs(windows)[int(at[0])]
+    return run if len(run) else None
