@@ -120,9 +120,8 @@ def save_head(
     weights = {n: v.detach().to("cpu", torch.float32) for n, v in head.state_dict().items()}
     try:
         save_durably(Path(path), {**weights, FACTS: facts})
-    except (OSError, RuntimeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise EncoderError(f"cannot write {path}: {reason}") from error
+    except OSError as error:
+        raise EncoderError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def _official(state: Mapping[str, Any], path: Path, max_frames: int | None) -> LoadedHead:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,12 +14,14 @@ import torch
 def save_durably(path: Path, values: Mapping[str, Any]) -> None:
     """Write `values` for torch.load, over what is at `path`; on any error that stays as it was.
 
-    Raises OSError, or what torch makes of one: RuntimeError.
+    Raises OSError.
     """
+    content = io.BytesIO()  # of a file that cannot be written torch would not say why
+    torch.save(values, content)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
-            torch.save(values, file)
+            file.write(content.getbuffer())
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)

@@ -38,8 +38,9 @@ class TrainState:
         """
         try:
             save_durably(path, {"version": VERSION, "identity": identity, **vars(self)})
-        except (OSError, RuntimeError) as error:
-            raise UsageError(f"training state {path} cannot be written: {error}") from error
+        except OSError as error:
+            reason = error.strerror or error
+            raise UsageError(f"training state {path} cannot be written: {reason}") from error
 
 
 def load_state(path: Path, identity: Mapping[str, Any]) -> TrainState:
