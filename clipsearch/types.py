@@ -12,17 +12,32 @@ from numpy.typing import NDArray
 
 from clipsearch.errors import UsageError
 
-MediaKind = Literal["image", "video"]
-UnitKind = Literal["image", "frame", "video", "pooled"]
-HitKind = Literal["image", "frame", "video", "span"]
+MediaKind = Literal["image", "video", "audio", "subtitles"]
+UnitKind = Literal["image", "frame", "video", "pooled", "audio", "text"]
+HitKind = Literal["image", "frame", "video", "span", "audio", "text"]
+Source = Literal["visual", "audio", "text"]
 MEDIA_KINDS: tuple[MediaKind, ...] = get_args(MediaKind)
 UNIT_KINDS: tuple[UnitKind, ...] = get_args(UnitKind)
 HIT_KINDS: tuple[HitKind, ...] = get_args(HitKind)
 VECTOR_KINDS = UNIT_KINDS[:3]  # that searches ask for; what stands for "video" is up to the index
 
+# What is seen, heard and said. The vectors of each lie in a space of their own, with an encoder, a
+# quantiser and segments of their own, also where two encoders are the same one.
+SOURCES: tuple[Source, ...] = get_args(Source)
+KINDS_OF: dict[Source, tuple[UnitKind, ...]] = {
+    "visual": ("image", "frame", "video", "pooled"),
+    "audio": ("audio",),
+    "text": ("text",),
+}
+VISUAL_KINDS = KINDS_OF["visual"]
+SOURCE_OF: dict[UnitKind, Source] = {
+    kind: source for source, kinds in KINDS_OF.items() for kind in kinds
+}
+
 Pixels = NDArray[np.uint8]  # (height, width, 3) RGB
 Vectors = NDArray[np.float32]  # (n, dim)
 Norms = NDArray[np.float32]  # (n,), of vectors before they were scaled to unit length
+Wave = NDArray[np.float32]  # (samples,) mono sound, -1..1
 
 UNIT_NORM_TOLERANCE = 1e-3  # fp16 storage moves the norm of a 512-d unit row by at most 2e-4
 
@@ -45,7 +60,9 @@ class FoundFile:
 
 @dataclass(frozen=True, slots=True)
 class MediaInfo:
-    """What decoding tells about a file: upright size in pixels, duration (None: a still)."""
+    """What decoding tells about a file: upright size in pixels (0: no picture), duration (None: a
+    still).
+    """
 
     width: int
     height: int
@@ -54,16 +71,20 @@ class MediaInfo:
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """What gets one vector: an image, a frame, or a window of a video, pooled by the mean of its
-    frames ("video") or by a trained head ("pooled").
+    """What gets one vector: an image, a frame, a window of a video, pooled by the mean of its
+    frames ("video") or by a trained head ("pooled"), a window of sound, or a text that is shown or
+    said for a while.
 
-    Times are presentation seconds, half-open [start, end); None for images.
+    Times are presentation seconds, half-open [start, end); None for images. padding_seconds: the
+    silence that was added to a window of sound that ends with its file. text: of kind "text".
     """
 
     kind: UnitKind
     start_seconds: float | None = None
     end_seconds: float | None = None
     frame_number: int | None = None
+    padding_seconds: float = 0.0
+    text: str | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in UNIT_KINDS:
@@ -75,6 +96,8 @@ class Unit:
             raise UsageError(
                 f"unit times [{self.start_seconds}, {self.end_seconds}) are not ordered"
             )
+        if (self.text is not None) != (self.kind == "text"):
+            raise UsageError(f"a unit of kind {self.kind} {'needs' if timed else 'has no'} text")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +109,16 @@ class MediaStream:
 
     info: MediaInfo
     units: Iterator[tuple[Unit, Pixels]]
+
+
+@dataclass(frozen=True, slots=True)
+class SoundStream:
+    """One opened sound or sound track: its facts, and its windows with their samples, decoded as
+    they are asked for. Iterating raises MediaError when the file turns out to be damaged.
+    """
+
+    info: MediaInfo
+    units: Iterator[tuple[Unit, Wave]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +228,12 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One result. Times in presentation seconds, None for images; `moment` is the best frame."""
+    """One result. Times in presentation seconds, None for images; `moment` is where the best frame
+    or the best window of sound starts. text: what is said, for kind "text".
+
+    rank_score: what hits of several spaces are ranked by (clipsearch.search.fuse), whose scores do
+    not compare; None where all are of one space.
+    """
 
     path: Path
     kind: HitKind
@@ -205,6 +243,13 @@ class Hit:
     moment: float | None = None
     id: int | None = None  # of its vector: of the best one, for a moment
     columns: Mapping[str, Any] = field(default_factory=dict)  # what was added with a vector
+    text: str | None = None
+    rank_score: float | None = None
+
+    @property
+    def source(self) -> Source:
+        """Whether it is seen, heard or said."""
+        return "visual" if self.kind == "span" else SOURCE_OF[self.kind]
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,12 +279,29 @@ class IngestReport:
 
 @dataclass(frozen=True, slots=True)
 class EncodedMedia:
-    """A file with everything the store keeps of it: facts, content hash, vectors and units."""
+    """A file with everything the store keeps of it: facts, content hash, vectors and units.
+
+    batches: by the source that was looked at; without rows where nothing was found. kept: sources
+    whose rows the store has already, and keeps.
+    """
 
     file: FoundFile
     content_hash: str
     info: MediaInfo
-    batch: EmbeddingBatch
+    batches: Mapping[Source, EmbeddingBatch]
+    kept: tuple[Source, ...] = ()
+
+    def __post_init__(self) -> None:
+        for source, batch in self.batches.items():
+            if any(SOURCE_OF[unit.kind] != source for unit in batch.units):
+                raise UsageError(f"units of another source than {source}")
+        if set(self.kept) & set(self.batches):
+            raise UsageError(f"sources {self.kept} cannot be kept and replaced")
+
+    @property
+    def row_count(self) -> int:
+        """Units of all sources."""
+        return sum(len(batch.units) for batch in self.batches.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +318,7 @@ class StoredMedia:
     info: MediaInfo | None
     state: Literal["ready", "failed"]
     error: str | None = None
+    sources: tuple[Source, ...] = ("visual",)  # that were looked at
 
     @property
     def path(self) -> Path:
@@ -286,6 +349,8 @@ class IndexStatus:
     roots: tuple[Path, ...]
     images: int
     videos: int
+    sounds: int
+    subtitles: int
     failed: int
     rows: int
     dead_rows: int
@@ -298,3 +363,6 @@ class IndexStatus:
     candidates: int | None = None
     recall: Mapping[str, float] | None = None  # as `recall` measured it last
     advice: str | None = None  # what would make searching faster
+    hears: str | None = None  # the fingerprint of the encoder of sound; None: it has no sound
+    rows_heard: int | None = None  # windows of sound
+    rows_said: int | None = None  # subtitles; None: they are not indexed

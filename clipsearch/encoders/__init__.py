@@ -1,4 +1,4 @@
-"""Text and pictures to vectors of one space. Importing this package does not load torch.
+"""Text, pictures and sounds to vectors of one space. Importing this package does not load torch.
 
 A new encoder is one file with a `load` function, one line in `ENCODERS`, and it must pass
 tests/contracts/test_encoder_contract.py.
@@ -43,6 +43,18 @@ def _clip4clip(spec: EncoderSpec, device: str) -> Encoder:
     return load(spec, device=device)
 
 
+def _clap(spec: EncoderSpec, device: str) -> Encoder:
+    from clipsearch.encoders.clap import load
+
+    return load(spec, device=device)
+
+
+def _audioclip(spec: EncoderSpec, device: str) -> Encoder:
+    from clipsearch.encoders.audioclip import load
+
+    return load(spec, device=device)
+
+
 def _fake(spec: EncoderSpec, device: str) -> Encoder:
     from clipsearch.encoders.fake import load
 
@@ -54,6 +66,8 @@ ENCODERS: dict[str, Callable[[EncoderSpec, str], Encoder]] = {
     "openclip": _openclip,
     "clip4clip": _clip4clip,
     "fake": _fake,
+    "clap": _clap,
+    "audioclip": _audioclip,
 }
 
 

@@ -1,4 +1,4 @@
-"""What every encoder is: text and pictures in, rows of one space out."""
+"""What every encoder is: text, pictures and sounds in, rows of one space out."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-from clipsearch.types import Pixels, Vectors
+from clipsearch.types import Pixels, Vectors, Wave
 
 Prepared = NDArray[Any]  # one picture as the image tower takes it; its shape is the encoder's own
 
@@ -28,7 +28,10 @@ class EncoderSpec:
 
 
 class Encoder(Protocol):
-    """Text and pictures to vectors of one space. Loading is lazy: a tower loads when first used.
+    """Text and pictures, or text and sounds, or all three, to vectors of one space.
+
+    Loading is lazy: a tower loads when first used. What an encoder does not support raises
+    EncoderError, also for no items.
 
     Safe to call from several threads. Rows come in the order of the input, and are of unit length
     unless `normalize` is False: then they are what the model gave, before it was scaled, in
@@ -63,7 +66,20 @@ class Encoder(Protocol):
 
     @property
     def short_side(self) -> int:
-        """Pixels that a picture's shorter side must keep for `prepare` to lose nothing."""
+        """Pixels that a picture's shorter side must keep for `prepare` to lose nothing.
+
+        1 without pictures.
+        """
+        ...
+
+    @property
+    def supports_audio(self) -> bool:
+        """Whether `encode_audio` works."""
+        ...
+
+    @property
+    def sample_rate(self) -> int:
+        """Hz of the waves that `encode_audio` takes; 0 without audio."""
         ...
 
     def encode_text(self, texts: Sequence[str], *, normalize: bool = True) -> Vectors:
@@ -83,4 +99,16 @@ class Encoder(Protocol):
 
     def encode_images(self, prepared: Sequence[Prepared], *, normalize: bool = True) -> Vectors:
         """(len(prepared), dim) float32 rows of pictures that `prepare` made."""
+        ...
+
+    @property
+    def audio_fingerprint(self) -> str:
+        """The same for `encode_audio` alone, which may have weights of its own; "" without it."""
+        ...
+
+    def encode_audio(self, waves: Sequence[Wave], *, normalize: bool = True) -> Vectors:
+        """(len(waves), dim) float32 rows of mono waves (samples,) at `sample_rate`, -1..1.
+
+        Each of any length from 0.1 s on. Raises UsageError for what is no such wave.
+        """
         ...

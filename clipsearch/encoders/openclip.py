@@ -18,7 +18,7 @@ from clipsearch.encoders.geometry import Geometry, ResizeMode
 from clipsearch.encoders.openclip_files import ModelFiles, find_files
 from clipsearch.encoders.openclip_tokens import fits_context
 from clipsearch.encoders.spec import parse_spec
-from clipsearch.encoders.values import checked_stack, finished_rows, plain_text
+from clipsearch.encoders.values import WithoutAudio, checked_stack, finished_rows, plain_text
 from clipsearch.errors import EncoderError
 from clipsearch.types import Pixels, Vectors
 
@@ -42,7 +42,7 @@ class LoadedModel:
     fingerprint: Callable[[], str]  # asked once at most: it may have to read the weights
 
 
-class OpenClipEncoder:
+class OpenClipEncoder(WithoutAudio):
     """An Encoder around one loaded model of open_clip.
 
     The fingerprint leaves the precision out: an index that a GPU built in fp16 can be queried on

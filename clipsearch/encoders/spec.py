@@ -10,10 +10,13 @@ from clipsearch.errors import UsageError
 
 HUB_PREFIX = "hf-hub:"
 FAKE_MIN_DIM = 8
+CLAP_DEFAULT = "laion/clap-htsat-unfused"
 _PATH_STARTS = ("/", "./", "../", "~")
+_HUB_NAME = r"[\w.-]+/[\w.-]+"
 _ALLOWED = (
     "builtin, openclip:MODEL/TAG, openclip:MODEL//path/to/checkpoint, hf-hub:ORG/NAME,"
-    " clip4clip:path/to/checkpoint, fake"
+    " clip4clip:path/to/checkpoint, clap, clap:ORG/NAME, clap:/path/to/folder,"
+    " audioclip:path/to/checkpoint, fake"
 )
 
 
@@ -26,10 +29,14 @@ def parse_spec(text: str) -> EncoderSpec:
     openclip:ViT-B-32//abs/file.pt        the same with a checkpoint of your own
     openclip:hf-hub:org/name              a model of the Hugging Face hub in open_clip's layout
     clip4clip:path/pytorch_model.bin.4    the CLIP model in a checkpoint of CLIP4Clip
+    clap, clap:org/name                   a CLAP model of the hub: text and sounds
+    clap:/path/to/folder                  the same from a folder that transformers saved
+    audioclip:path/AudioCLIP.pt           AudioCLIP: text, pictures and sounds
 
     What follows the first "/" is a checkpoint if it starts with "/", "./", "../" or "~", and
-    otherwise a tag; relative checkpoints become absolute. "openclip:" may be left out of names
-    that hold a "/". Raises UsageError that says what is allowed.
+    otherwise a tag; what follows "clap:" is a folder or a name by the same rule. Relative paths
+    become absolute. "openclip:" may be left out of names that hold a "/". Raises UsageError that
+    says what is allowed.
     """
     family, colon, name = text.strip().partition(":")
     if family == "auto":
@@ -42,8 +49,10 @@ def parse_spec(text: str) -> EncoderSpec:
         return EncoderSpec("fake", _fake_dim(text, name) if colon else "")
     if family == "openclip":
         return EncoderSpec("openclip", _openclip_name(text, name))
-    if family == "clip4clip":
-        return EncoderSpec("clip4clip", _clip4clip_name(text, name))
+    if family in ("clip4clip", "audioclip"):
+        return EncoderSpec(family, _checkpoint_name(text, family, name))
+    if family == "clap":
+        return EncoderSpec("clap", _clap_name(text, name) if colon else CLAP_DEFAULT)
     return EncoderSpec("openclip", _openclip_name(text, text.strip()))
 
 
@@ -52,9 +61,14 @@ def split_name(name: str) -> tuple[str, str, Path | None]:
     if name.startswith(HUB_PREFIX):
         return name, "", None
     model, _, weights = name.partition("/")
-    if weights.startswith(_PATH_STARTS):
+    if is_path(weights):
         return model, "", Path(weights)
     return model, weights, None
+
+
+def is_path(name: str) -> bool:
+    """Whether `name` is a path on this machine and not a name on the hub."""
+    return name.startswith(_PATH_STARTS)
 
 
 def _fake_dim(text: str, name: str) -> str:
@@ -65,7 +79,7 @@ def _fake_dim(text: str, name: str) -> str:
 
 def _openclip_name(text: str, name: str) -> str:
     if name.startswith(HUB_PREFIX):
-        if not re.fullmatch(r"[\w.-]+/[\w.-]+", name.removeprefix(HUB_PREFIX)):
+        if not re.fullmatch(_HUB_NAME, name.removeprefix(HUB_PREFIX)):
             raise UsageError(f"encoder {text!r}: use hf-hub:ORG/NAME")
         return name
     model, tag, checkpoint = split_name(name)
@@ -76,10 +90,18 @@ def _openclip_name(text: str, name: str) -> str:
     return f"{model}/{_absolute(text, checkpoint)}"
 
 
-def _clip4clip_name(text: str, name: str) -> str:
+def _checkpoint_name(text: str, family: str, name: str) -> str:
     if not name:
-        raise UsageError(f"encoder {text!r}: use clip4clip:path/to/checkpoint")
+        raise UsageError(f"encoder {text!r}: use {family}:path/to/checkpoint")
     return str(_absolute(text, Path(name)))
+
+
+def _clap_name(text: str, name: str) -> str:
+    if is_path(name):
+        return str(_absolute(text, Path(name)))
+    if not re.fullmatch(_HUB_NAME, name):
+        raise UsageError(f"encoder {text!r}: use clap, clap:ORG/NAME or clap:./path/to/folder")
+    return name
 
 
 def _absolute(text: str, path: Path) -> Path:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Never
 
 import numpy as np
 from numpy.typing import NDArray
 
+from clipsearch.encoders.base import EncoderSpec, Prepared
 from clipsearch.errors import EncoderError, UsageError
-from clipsearch.types import Pixels, Vectors
+from clipsearch.types import Pixels, Vectors, Wave
 
 _ZERO_NORM = 1e-12
 
@@ -62,6 +63,50 @@ def checked_stack(prepared: Sequence[NDArray[Any]], shape: tuple[int, ...]) -> N
                 f" prepare() makes {shape} uint8"
             )
     return np.stack(prepared)
+
+
+def checked_wave(wave: Wave) -> Wave:
+    """`wave` unchanged; UsageError unless it is (samples,) float32, finite and not empty."""
+    if wave.ndim != 1 or wave.dtype != np.float32 or not wave.size:
+        raise UsageError(
+            f"wave of shape {wave.shape} and type {wave.dtype}: need (samples,) float32, not empty"
+        )
+    if not np.isfinite(wave).all():
+        raise UsageError(f"wave of {wave.size} samples holds NaN or infinity: need finite samples")
+    return wave
+
+
+class WithoutAudio:
+    """The part of an Encoder that hears nothing."""
+
+    spec: EncoderSpec
+    supports_audio = False
+    sample_rate = 0
+    audio_fingerprint = ""
+
+    def encode_audio(self, waves: Sequence[Wave], *, normalize: bool = True) -> Vectors:
+        """Raises EncoderError."""
+        _refuse(self.spec, "sounds", "clap")
+
+
+class WithoutImages:
+    """The part of an Encoder that sees nothing."""
+
+    spec: EncoderSpec
+    supports_images = False
+    short_side = 1
+
+    def prepare(self, pixels: Pixels) -> Prepared:
+        """Raises EncoderError."""
+        _refuse(self.spec, "pictures", "builtin")
+
+    def encode_images(self, prepared: Sequence[Prepared], *, normalize: bool = True) -> Vectors:
+        """Raises EncoderError."""
+        _refuse(self.spec, "pictures", "builtin")
+
+
+def _refuse(spec: EncoderSpec, what: str, instead: str) -> Never:
+    raise EncoderError(f"the model {spec} takes no {what}: use one that does, such as {instead}")
 
 
 def file_sha256(path: Path) -> str:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,8 +15,9 @@ import pytest
 from clipsearch.encoders import ENCODERS, Encoder, load_encoder, parse_spec
 from clipsearch.encoders.long_texts import encode_texts
 from clipsearch.encoders.values import unit_rows
-from clipsearch.errors import UsageError
-from clipsearch.types import check_unit_rows
+from clipsearch.errors import EncoderError, UsageError
+from clipsearch.types import Wave, check_unit_rows
+from tests.clap_files import write_clap
 from tests.clip4clip_files import tiny_clip, write_official
 
 TEXTS = ["a cat", "", "two dogs on a beach", "red", "日本語 🐈", "a cat", "long " * 400, "\udce9"]
@@ -55,6 +59,13 @@ def text_of_spec(request: pytest.FixtureRequest, exact: None) -> str:
     if request.param == "clip4clip":
         folder = request.getfixturevalue("tmp_path_factory").mktemp("clip4clip")
         return f"clip4clip:{write_official(folder / 'pytorch_model.bin.0', tiny_clip())}"
+    if request.param == "clap":
+        folder = request.getfixturevalue("tmp_path_factory").mktemp("clap")
+        return f"clap:{write_clap(folder, seconds=2)}"
+    if request.param == "audioclip":
+        folder = request.getfixturevalue("tmp_path_factory").mktemp("audioclip")
+        written = importlib.import_module("tests.audioclip_files").write_audioclip(folder / "a.pt")
+        return f"audioclip:{written}"
     return str(request.param)
 
 
@@ -71,23 +82,65 @@ def pictures() -> list[np.ndarray]:
     return [*made, *flat, made[0][::-1, ::-1], made[0][:, ::2]]  # not contiguous
 
 
-def test_rows_are_float32_and_of_unit_length(encoder: Encoder) -> None:
+@cache
+def waves(sample_rate: int) -> list[Wave]:
+    """Noise of several lengths, a tone, silence, and one that is not contiguous."""
+    rng = np.random.default_rng(0)
+    seconds = (0.1, 0.35, 1.0, 2.5)
+    noise = [rng.normal(0, 0.1, int(s * sample_rate)).astype(np.float32) for s in seconds]
+    tone = np.sin(2 * np.pi * 440 / sample_rate * np.arange(sample_rate // 2)).astype(np.float32)
+    return [*noise, tone, np.zeros(sample_rate, np.float32), noise[2][::-2]]
+
+
+Senses = list[tuple[Callable[..., np.ndarray], list[Any]]]
+
+
+def senses(encoder: Encoder) -> Senses:
+    """What `encoder` can encode, with items of each kind."""
+    found: Senses = []
+    if encoder.supports_text:
+        found.append((encoder.encode_text, TEXTS))
+    if encoder.supports_images:
+        found.append((encoder.encode_images, [encoder.prepare(p) for p in pictures()]))
+    if encoder.supports_audio:
+        found.append((encoder.encode_audio, waves(encoder.sample_rate)))
+    return found
+
+
+def singly(encode: Callable[..., np.ndarray], items: Sequence[Any]) -> np.ndarray:
+    return np.concatenate([encode([item]) for item in items])
+
+
+def test_what_is_there_is_said(encoder: Encoder) -> None:
     assert encoder.supports_text
-    assert encoder.supports_images
-    for rows, count in (
-        (encoder.encode_text(TEXTS), len(TEXTS)),
-        (encoder.encode_images([encoder.prepare(p) for p in pictures()]), len(pictures())),
-    ):
+    assert encoder.supports_images or encoder.supports_audio
+    assert encoder.short_side > 1 if encoder.supports_images else encoder.short_side == 1
+    assert encoder.sample_rate >= 8000 if encoder.supports_audio else encoder.sample_rate == 0
+    assert bool(encoder.audio_fingerprint) == encoder.supports_audio
+
+
+def test_what_is_not_there_is_refused(encoder: Encoder) -> None:
+    refused: list[Callable[[], object]] = []
+    if not encoder.supports_images:
+        refused += [lambda: encoder.prepare(pictures()[0]), lambda: encoder.encode_images([])]
+    if not encoder.supports_audio:
+        refused += [lambda: encoder.encode_audio(waves(8000)), lambda: encoder.encode_audio([])]
+    assert len(refused) == 2 * (3 - len(senses(encoder)))
+    for ask in refused:
+        with pytest.raises(EncoderError, match=f"{encoder.spec.family}.* takes no"):
+            ask()
+
+
+def test_rows_are_float32_and_of_unit_length(encoder: Encoder) -> None:
+    for encode, items in senses(encoder):
+        rows = encode(items)
         check_unit_rows(rows)
-        assert rows.shape == (count, encoder.dim)
+        assert rows.shape == (len(items), encoder.dim)
 
 
 def test_raw_rows_scaled_are_the_unit_rows_to_the_bit(encoder: Encoder) -> None:
-    prepared = [encoder.prepare(p) for p in pictures()[:5]]
-    for raw, unit in (
-        (encoder.encode_text(TEXTS[:5], normalize=False), encoder.encode_text(TEXTS[:5])),
-        (encoder.encode_images(prepared, normalize=False), encoder.encode_images(prepared)),
-    ):
+    for encode, items in senses(encoder):
+        raw, unit = encode(items[:5], normalize=False), encode(items[:5])
         assert raw.dtype == np.float32
         assert np.isfinite(raw).all()
         np.testing.assert_array_equal(unit_rows(raw), unit)
@@ -108,32 +161,27 @@ def test_a_text_of_many_pieces_has_their_mean_length(encoder: Encoder) -> None:
 
 
 def test_nothing_gives_no_rows(encoder: Encoder) -> None:
-    for normalize in (True, False):
-        for rows in (
-            encoder.encode_text([], normalize=normalize),
-            encoder.encode_images([], normalize=normalize),
-        ):
+    for encode, _ in senses(encoder):
+        for normalize in (True, False):
+            rows = encode([], normalize=normalize)
             assert rows.shape == (0, encoder.dim)
             assert rows.dtype == np.float32
 
 
 def test_a_batch_is_the_same_as_one_at_a_time_in_order(encoder: Encoder) -> None:
-    singly = np.concatenate([encoder.encode_text([text]) for text in TEXTS])
-    np.testing.assert_allclose(encoder.encode_text(TEXTS), singly, atol=1e-5)
-    np.testing.assert_allclose(encoder.encode_text(TEXTS[::-1]), singly[::-1], atol=1e-5)
-    prepared = [encoder.prepare(p) for p in pictures()]
-    singly = np.concatenate([encoder.encode_images([one]) for one in prepared])
-    np.testing.assert_allclose(encoder.encode_images(prepared), singly, atol=1e-5)
-    np.testing.assert_allclose(encoder.encode_images(prepared[::-1]), singly[::-1], atol=1e-5)
+    for encode, items in senses(encoder):
+        alone = singly(encode, items)
+        np.testing.assert_allclose(encode(items), alone, atol=1e-5)
+        np.testing.assert_allclose(encode(items[::-1]), alone[::-1], atol=1e-5)
 
 
 def test_more_than_one_internal_batch(encoder: Encoder) -> None:
     texts = [f"thing number {i % 5}" for i in range(150)]
     rows = encoder.encode_text(texts)
     np.testing.assert_allclose(rows, np.tile(rows[:5], (30, 1)), atol=1e-5)
-    prepared = [encoder.prepare(p) for p in pictures()[:3]]
-    rows = encoder.encode_images(prepared * 7)
-    np.testing.assert_allclose(rows, np.tile(rows[:3], (7, 1)), atol=1e-5)
+    for encode, items in senses(encoder)[1:]:
+        rows = encode(items[:3] * 7)
+        np.testing.assert_allclose(rows, np.tile(rows[:3], (7, 1)), atol=1e-5)
 
 
 def test_what_fits_is_read_to_its_last_word_and_the_rest_is_cut_off(encoder: Encoder) -> None:
@@ -150,8 +198,9 @@ def test_what_fits_is_read_to_its_last_word_and_the_rest_is_cut_off(encoder: Enc
 def test_different_things_get_different_rows(encoder: Encoder) -> None:
     rows = encoder.encode_text(["a cat", "a lighthouse in a storm"])
     assert rows[0] @ rows[1] < 0.999
-    rows = encoder.encode_images([encoder.prepare(p) for p in pictures()[-5:-1]])
-    assert (rows[0] @ rows[1:].T < 1 - 1e-6).all()
+    for encode, items in senses(encoder)[1:]:
+        rows = encode(items[-5:-1])
+        assert (rows[0] @ rows[1:].T < 1 - 1e-6).all()
 
 
 def test_two_loads_are_one_encoder(encoder: Encoder, text_of_spec: str) -> None:
@@ -159,10 +208,10 @@ def test_two_loads_are_one_encoder(encoder: Encoder, text_of_spec: str) -> None:
     assert again.spec == encoder.spec
     assert again.dim == encoder.dim
     assert again.fingerprint == encoder.fingerprint
+    assert again.audio_fingerprint == encoder.audio_fingerprint
     assert encoder.fingerprint.startswith(parse_spec(text_of_spec).family)
-    np.testing.assert_array_equal(again.encode_text(TEXTS[:3]), encoder.encode_text(TEXTS[:3]))
-    prepared = [again.prepare(p) for p in pictures()[:2]]
-    np.testing.assert_array_equal(again.encode_images(prepared), encoder.encode_images(prepared))
+    for (encode, items), (encode_again, _) in zip(senses(encoder), senses(again), strict=True):
+        np.testing.assert_array_equal(encode_again(items[:3]), encode(items[:3]))
 
 
 def test_fingerprints_tell_encoders_apart(encoder: Encoder) -> None:
@@ -176,22 +225,23 @@ def test_fingerprints_tell_encoders_apart(encoder: Encoder) -> None:
 
 def test_several_threads_may_use_a_fresh_encoder(encoder: Encoder, text_of_spec: str) -> None:
     fresh = load_encoder(parse_spec(text_of_spec), device="cpu")
-    words, picture = TEXTS[:3], pictures()[0]
     with ThreadPoolExecutor(4) as pool:
-        texts = [pool.submit(fresh.encode_text, words) for _ in range(4)]
-        fits = [pool.submit(fresh.fits, text) for text in ("a cat", "cat " * 2000) * 50]
-        assert [future.result() for future in fits] == [True, False] * 50
-        images = [
-            pool.submit(lambda: fresh.encode_images([fresh.prepare(picture)])) for _ in range(4)
+        asked = [
+            [pool.submit(encode, items[:3]) for _ in range(4)] for encode, items in senses(fresh)
         ]
-        for future in texts:
-            np.testing.assert_allclose(future.result(), encoder.encode_text(words), atol=1e-5)
-        expected = encoder.encode_images([encoder.prepare(picture)])
-        for future in images:
-            np.testing.assert_allclose(future.result(), expected, atol=1e-5)
+        fits = [pool.submit(fresh.fits, text) for text in ("a cat", "cat " * 2000) * 50]
+        prepare = [pool.submit(fresh.prepare, p) for p in pictures() if fresh.supports_images]
+        assert [future.result() for future in fits] == [True, False] * 50
+        for futures, (encode, items) in zip(asked, senses(encoder), strict=True):
+            for future in futures:
+                np.testing.assert_allclose(future.result(), encode(items[:3]), atol=1e-5)
+        for future, picture in zip(prepare, pictures(), strict=False):
+            np.testing.assert_array_equal(future.result(), encoder.prepare(picture))
 
 
 def test_prepared_pictures_are_compact_and_checked(encoder: Encoder) -> None:
+    if not encoder.supports_images:
+        return  # test_what_is_not_there_is_refused
     prepared = [encoder.prepare(p) for p in pictures()]
     assert {p.shape for p in prepared} == {prepared[0].shape}
     assert prepared[0].nbytes <= 3 * encoder.short_side**2
@@ -202,11 +252,29 @@ def test_prepared_pictures_are_compact_and_checked(encoder: Encoder) -> None:
         encoder.prepare(np.zeros((5, 5), np.uint8))
 
 
+def test_bad_waves_are_refused(encoder: Encoder) -> None:
+    if not encoder.supports_audio:
+        return  # test_what_is_not_there_is_refused
+    good = waves(encoder.sample_rate)[0]
+    infinite = np.full_like(good, np.inf)
+    for bad in (
+        good.astype(np.float64),
+        good[None],
+        good[:0],
+        infinite,
+        np.full_like(good, np.nan),
+    ):
+        with pytest.raises(UsageError, match=r"need .*samples"):
+            encoder.encode_audio([good, bad])
+
+
 def test_inputs_are_left_alone(encoder: Encoder) -> None:
     picture = pictures()[0]
     copy = picture.copy()
-    prepared = encoder.prepare(picture)
-    kept = prepared.copy()
-    encoder.encode_images([prepared])
-    np.testing.assert_array_equal(picture, copy)
-    np.testing.assert_array_equal(prepared, kept)
+    if encoder.supports_images:
+        encoder.prepare(picture)
+        np.testing.assert_array_equal(picture, copy)
+    for encode, items in senses(encoder)[1:]:
+        kept = items[0].copy()
+        encode(items[:1])
+        np.testing.assert_array_equal(items[0], kept)
