@@ -51,7 +51,7 @@ def build(folder: Path, rows: int) -> None:
                     FoundFile(root, f"{start + i:08}.jpg", "image", 1, 1),
                     str(start + i),
                     MediaInfo(640, 480),
-                    EmbeddingBatch(vectors[i : i + 1], (Unit("image"),)),
+                    {"visual": EmbeddingBatch(vectors[i : i + 1], (Unit("image"),))},
                 )
                 for i in range(count)
             ]

@@ -270,7 +270,7 @@ def _videos(source: ClusteredVectors, root: Path) -> Iterator[EncodedMedia]:
             FoundFile(root, f"{number:04}.mp4", "video", 1, 1),
             str(number),
             MediaInfo(640, 480, float(edges[-1])),
-            EmbeddingBatch(vectors, units),
+            {"visual": EmbeddingBatch(vectors, units)},
         )
 
 

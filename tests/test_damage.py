@@ -42,7 +42,7 @@ from clipsearch.store.manifest import FORMAT_VERSION, Manifest, Tuning, load_man
 from clipsearch.store.segment import CHECKS, EXTRAS, FACTS, LOOKUP, ROWS, SUMS, VECTORS, file_facts
 from clipsearch.store.store import Store
 from clipsearch.store.vectors import blocks_of
-from clipsearch.types import UNIT_KINDS, VECTOR_KINDS
+from clipsearch.types import UNIT_KINDS, VECTOR_KINDS, VISUAL_KINDS
 from tests.vectors import DIM, ROOT, many, unit_rows
 
 REPOSITORY = Path(__file__).parents[1]
@@ -255,7 +255,7 @@ QUESTIONS: dict[str, Callable[[Store], Any]] = {
     "rows": rows,
     "dictionaries": dictionaries,
     "hits": hits,
-    "means": lambda store: [store.mean_score(query[None], UNIT_KINDS) for query in QUERIES],
+    "means": lambda store: [store.mean_score(query[None], VISUAL_KINDS) for query in QUERIES],
     "counts": counts,
     "media": media,
 }

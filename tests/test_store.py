@@ -21,7 +21,7 @@ from clipsearch.store import grouping
 from clipsearch.store import snapshot as snapshot_module
 from clipsearch.store import writer as writer_module
 from clipsearch.store.store import Store
-from clipsearch.types import UNIT_KINDS, EncodedMedia, FoundFile, UnitKind, Vectors
+from clipsearch.types import VISUAL_KINDS, EncodedMedia, FoundFile, UnitKind, Vectors
 from tests.vectors import DIM, ROOT, image, manifest, many, unit_rows
 
 
@@ -39,7 +39,7 @@ def brute_force(
     rows = [
         (float(vector.astype(np.float16).astype(np.float32) @ query), m.file.relative, u)
         for m in media
-        for vector, u in zip(m.batch.vectors, m.batch.units, strict=True)
+        for vector, u in zip(m.batches["visual"].vectors, m.batches["visual"].units, strict=True)
         if u.kind in kinds
     ]
     rows.sort(key=lambda row: -row[0])
@@ -73,7 +73,7 @@ def publish(store: Store, *batches: list[EncodedMedia]) -> None:
             writer.publish(batch)
 
 
-@pytest.mark.parametrize("kinds", [UNIT_KINDS, ("image",), ("frame",), ("video", "image")])
+@pytest.mark.parametrize("kinds", [VISUAL_KINDS, ("image",), ("frame",), ("video", "image")])
 def test_flat_search_equals_brute_force(store: Store, kinds: tuple[UnitKind, ...]) -> None:
     media = many(40, 1), many(3, 2), many(17, 3)
     publish(store, *media)
@@ -85,7 +85,7 @@ def test_flat_search_equals_brute_force(store: Store, kinds: tuple[UnitKind, ...
 def test_search_returns_every_unit_when_asked_for_more(store: Store) -> None:
     publish(store, many(4, 1))
     query = unit_rows(1, 9)[0]
-    assert len(found(store, query, 1000, UNIT_KINDS)) == 4 * 10
+    assert len(found(store, query, 1000, VISUAL_KINDS)) == 4 * 10
     assert len(found(store, query, 1000, ("image",))) == 4
 
 
@@ -110,8 +110,8 @@ def test_removed_and_replaced_media_are_not_found(store: Store) -> None:
         writer.publish([replaced])
     left = [replaced, *(m for m in media[2:] if m.file != replaced.file)]
     query = unit_rows(1, 9)[0]
-    expected = brute_force(left, query, UNIT_KINDS)
-    assert_same(found(store, query, 1000, UNIT_KINDS), expected)
+    expected = brute_force(left, query, VISUAL_KINDS)
+    assert_same(found(store, query, 1000, VISUAL_KINDS), expected)
     assert store.catalog.media([1, 2]) == {}
 
 
@@ -144,8 +144,8 @@ def test_merging_keeps_every_live_row_and_drops_dead_ones(store: Store) -> None:
     gone = {media[3].file, media[4].file, media[49].file}
     left = [m for m in media if m.file not in gone]
     for query in unit_rows(3, 9):
-        expected = brute_force(left, query, UNIT_KINDS)
-        assert_same(found(store, query, 5000, UNIT_KINDS), expected)
+        expected = brute_force(left, query, VISUAL_KINDS)
+        assert_same(found(store, query, 5000, VISUAL_KINDS), expected)
     folders = {folder.name for folder in (store.folder / "segments").iterdir()}
     assert folders == {entry.name for entry in store.catalog.segments()}
 
@@ -188,7 +188,7 @@ def test_ivfpq_gives_every_hit_that_is_asked_for(tmp_path: Path) -> None:
         writer.maintain()
     assert list(store.folder.glob("segments/*/lists.bin"))
     query = unit_rows(1, 9)[0]
-    for kinds in (("video",), ("image",), UNIT_KINDS):
+    for kinds in (("video",), ("image",), VISUAL_KINDS):
         everything = brute_force(media, query, kinds)
         assert len(found(store, query, len(everything), kinds)) == len(everything)
 

@@ -26,7 +26,7 @@ def manifest(recipe: str = AUTO, dim: int = DIM) -> Manifest:
 def image(name: str, vector: Vectors) -> EncodedMedia:
     batch = EmbeddingBatch(vector.reshape(1, -1), (Unit("image"),))
     file = FoundFile(ROOT, name, "image", 10, 20)
-    return EncodedMedia(file, f"hash of {name}", MediaInfo(640, 480), batch)
+    return EncodedMedia(file, f"hash of {name}", MediaInfo(640, 480), {"visual": batch})
 
 
 def video(name: str, frames: Vectors, *, seconds_per_frame: float = 1.0) -> EncodedMedia:
@@ -38,7 +38,7 @@ def video(name: str, frames: Vectors, *, seconds_per_frame: float = 1.0) -> Enco
     duration = len(frames) * seconds_per_frame
     batch = EmbeddingBatch(np.vstack([frames, frames[:1]]), (*units, Unit("video", 0.0, duration)))
     file = FoundFile(ROOT, name, "video", 10, 20)
-    return EncodedMedia(file, f"hash of {name}", MediaInfo(640, 480, duration), batch)
+    return EncodedMedia(file, f"hash of {name}", MediaInfo(640, 480, duration), {"visual": batch})
 
 
 def many(count: int, seed: int) -> list[EncodedMedia]:

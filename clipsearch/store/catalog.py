@@ -23,7 +23,7 @@ from clipsearch.store.database import IMMEDIATE, SQLITE_FILE, translated_errors
 from clipsearch.store.pooling import PoolingFacts
 from clipsearch.store.quantiser import NAME, QuantiserFacts, parse_facts
 from clipsearch.store.statements import LOST, NewMedia, NewSegment, RowRange, SegmentEntry
-from clipsearch.types import FoundFile, StoredMedia, UnitKind
+from clipsearch.types import SOURCE_OF, SOURCES, FoundFile, Source, StoredMedia, UnitKind
 
 Runs = Sequence[tuple[int, int]]  # (first row, count)
 SETTLED_NS = 2_500_000_000  # some file systems keep times in steps of two seconds
@@ -35,7 +35,7 @@ class CatalogState:
 
     generation: int
     segments: tuple[SegmentEntry, ...]
-    quantisers: tuple[QuantiserFacts, ...]  # the last one is for new segments
+    quantisers: tuple[QuantiserFacts, ...]  # the last one of a source is for new segments
     pooling: PoolingFacts | None  # of the head that made the rows of kind "pooled"
 
 
@@ -240,16 +240,18 @@ class Catalog:
 
     # Writing: only by the holder of the index's lock
 
-    def add_segment(self, new: NewSegment, media: Sequence[NewMedia] = ()) -> None:
-        """Publish a segment with its media, replacing older entries of the same files."""
+    def add_segments(self, new: Sequence[NewSegment], media: Sequence[NewMedia] = ()) -> None:
+        """Publish segments, at most one of a source, with their media, replacing older entries of
+        the same files.
+        """
         with self._writing() as db:
-            segment_id = statements.insert_segment(db, new)
+            segment_ids = {one.source: statements.insert_segment(db, one) for one in new}
             self._put_media(db, media)
             ranges = [
                 {
                     "media_id": item.id,
                     "kind": kind,
-                    "segment_id": segment_id,
+                    "segment_id": segment_ids[SOURCE_OF[kind]],
                     "first_row": first,
                     "row_count": count,
                 }
@@ -258,7 +260,8 @@ class Catalog:
             ]
             if ranges:
                 db.execute(sa.insert(schema.ranges), ranges)
-            statements.add_to_setting(db, "next_unit_id", new.row_count, start=1)
+            rows = sum(one.row_count for one in new)
+            statements.add_to_setting(db, "next_unit_id", rows, start=1)
 
     def replace_pooled(
         self,
@@ -320,7 +323,7 @@ class Catalog:
             db.execute(sa.delete(schema.segments).where(schema.segments.c.id.in_(old_ids)))
 
     def quantisers(self) -> tuple[QuantiserFacts, ...]:
-        """The trained quantisers; the last one is for new segments."""
+        """The trained quantisers; the last one of a source is for its new segments."""
         with self._reading() as db:
             return parse_facts(statements.setting(db, "quantisers", ""))
 
@@ -465,8 +468,13 @@ class Catalog:
         roots = {root: self._root_id(db, root) for root in {new.file.root for new in media}}
         values = {new.id: statements.media_values(new, roots[new.file.root]) for new in media}
         known = [id_ for id_ in values if id_ < next_id]
-        for chunk in statements.chunks(known):
-            statements.kill_ranges(db, chunk)
+        by_kinds: dict[tuple[UnitKind, ...], list[int]] = {}
+        for item in media:
+            if item.id < next_id:
+                by_kinds.setdefault(item.replaced_kinds, []).append(item.id)
+        for kinds, ids in by_kinds.items():
+            for chunk in statements.chunks(ids):
+                statements.kill_ranges(db, chunk, kinds)
         for id_ in known:
             db.execute(sa.update(table).where(table.c.id == id_).values(values[id_]))
         fresh = [{"id": id_, **values[id_]} for id_ in values if id_ >= next_id]
@@ -486,4 +494,8 @@ def _entry(row: RowMapping, dead: Sequence[tuple[int, int]]) -> SegmentEntry:
             raise ValueError(f"rows {first!r}, {count!r} are called dead")
         if first + count > row["row_count"]:
             raise ValueError(f"rows to {first + count} of {row['row_count']} are called dead")
-    return SegmentEntry(row["id"], row["name"], row["row_count"], row["digest"], tuple(dead))
+    source: Source = row["source"]
+    if source not in SOURCES:
+        raise ValueError(f"a segment is of {source!r}")
+    values = (row["id"], row["name"], row["row_count"], row["digest"])
+    return SegmentEntry(*values, tuple(dead), source)

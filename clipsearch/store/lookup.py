@@ -132,11 +132,13 @@ def scored_units(rows: Lookup, scores: NDArray[np.float32]) -> list[ScoredUnit]:
     for score, (id_, media_id, kind, start, end, frame) in zip(
         scores.tolist(), values, strict=True
     ):
+        name = UNIT_KINDS[kind]
         unit = Unit(
-            UNIT_KINDS[kind],
+            name,
             None if math.isnan(start) else start,
             None if math.isnan(end) else end,
             None if frame == NO_FRAME else frame,
+            text="" if name == "text" else None,  # it is among the columns
         )
         found.append(ScoredUnit(score, id_, media_id, unit))
     return found

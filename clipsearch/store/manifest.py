@@ -12,8 +12,9 @@ from typing import Any
 from clipsearch.errors import IndexDamagedError, IndexMissingError, UsageError
 from clipsearch.store.arrays import read_file
 from clipsearch.store.recipes import AUTO, check_recipe
+from clipsearch.types import Source
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 FORMAT_NAME = "clipsearch-index"
 MANIFEST_FILE = "manifest.json"
 SEGMENTS = "segments"
@@ -26,6 +27,7 @@ FIELD_TYPES: dict[str, tuple[type, ...]] = {
     "sampling": (dict,),
     "catalog": (str, type(None)),
     "written_by": (str,),
+    "texts": (bool,),
 }
 
 
@@ -50,6 +52,17 @@ class Tuning:
 
 
 @dataclass(frozen=True, slots=True)
+class AudioSettings:
+    """How an index hears: an encoder, which may be the index's own, and its windows of sound."""
+
+    encoder: str  # an encoder spec
+    fingerprint: str
+    dim: int
+    window_seconds: float
+    hop_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """The specs that an index was built with. `sampling` is empty until media are first added."""
 
@@ -61,7 +74,20 @@ class Manifest:
     catalog: str | None = None  # a database URL; None: catalog.sqlite inside the index
     written_by: str = ""
     tuning: Tuning | None = None
+    audio: AudioSettings | None = None  # None: sound is not indexed
+    texts: bool = False  # whether subtitles are indexed
     format_version: int = FORMAT_VERSION  # as it was read
+
+    def dim_of(self, source: Source) -> int:
+        """Length of the vectors of a source. Raises IndexDamagedError if it is not known."""
+        if source != "audio":
+            return self.dim
+        if self.audio is None:
+            raise IndexDamagedError(
+                "the manifest knows of no sound, but there are vectors of sound: put the manifest "
+                "back from a copy"
+            )
+        return self.audio.dim
 
     def save(self, folder: Path) -> None:
         """Write atomically and durably."""
@@ -134,8 +160,9 @@ def _parse(path: Path, values: Any) -> Manifest:
             values["recipe"] = AUTO if name == "flat" else name
         known = {field.name for field in fields(Manifest)}
         manifest = Manifest(
-            **{k: v for k, v in values.items() if k in known and k != "tuning"},
+            **{k: v for k, v in values.items() if k in known - {"tuning", "audio"}},
             tuning=_parse_tuning(values.get("tuning")),
+            audio=_parse_audio(values.get("audio")),
             format_version=version,
         )
         check_recipe(manifest.recipe)
@@ -158,6 +185,18 @@ def _parse_tuning(values: Any) -> Tuning | None:
         if type(width) is not int or width < 1:
             raise TypeError(f"tuning has {width!r}: need whole numbers")
     return tuning
+
+
+def _parse_audio(values: Any) -> AudioSettings | None:
+    if values is None:
+        return None
+    audio = AudioSettings(**values)
+    texts = (audio.encoder, audio.fingerprint)
+    seconds = (audio.window_seconds, audio.hop_seconds)
+    right = all(type(text) is str for text in texts) and type(audio.dim) is int and audio.dim > 0
+    if not right or not all(isinstance(s, int | float) and s > 0 for s in seconds):
+        raise TypeError(f"audio is {audio}")
+    return audio
 
 
 def sync_folder(folder: Path) -> None:

@@ -26,7 +26,7 @@ from clipsearch.store.arrays import naming, open_file
 from clipsearch.store.exact import load_faiss, threads_for
 from clipsearch.store.manifest import sync_folder
 from clipsearch.store.recipes import RECIPES, IndexRecipe, ann_description, get_recipe
-from clipsearch.types import Vectors
+from clipsearch.types import SOURCES, Source, Vectors
 
 QUANTISERS = "quantisers"
 SUFFIX = ".faiss"
@@ -50,6 +50,7 @@ class QuantiserFacts:
     rows: int  # in the store when it was trained
     bytes: int
     sha256: str
+    source: Source = "visual"  # whose vectors it was trained on
 
 
 def dump_facts(facts: Sequence[QuantiserFacts]) -> str:
@@ -66,6 +67,8 @@ def parse_facts(text: str) -> tuple[QuantiserFacts, ...]:
             raise ValueError(f"quantiser {item.name!r} has {numbers}")
         if not isinstance(item.name, str) or not NAME.fullmatch(item.name):
             raise ValueError(f"a quantiser's name is {item.name!r}, not 32 hex digits")
+        if item.source not in SOURCES:
+            raise ValueError(f"a quantiser is of {item.source!r}")
         if item.recipe not in RECIPES:
             raise ValueError(f"a quantiser's recipe is {item.recipe!r}")
     return facts

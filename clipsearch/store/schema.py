@@ -13,7 +13,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA_VERSION = "0002"  # the newest file in migrations/versions
+SCHEMA_VERSION = "0003"  # the newest file in migrations/versions
 
 # SQLite only auto-increments a column declared INTEGER, which holds 64 bits there.
 ID = BigInteger().with_variant(Integer, "sqlite")
@@ -45,6 +45,7 @@ media = Table(
     Column("height", Integer),
     Column("state", Text, nullable=False),  # ready | failed
     Column("error", Text),
+    Column("sources", Text, nullable=False, server_default="visual"),  # what was read: a,b
     UniqueConstraint("root_id", "path"),
     Index("media_content_hash", "content_hash"),
 )
@@ -56,6 +57,7 @@ segments = Table(
     Column("name", Text, nullable=False, unique=True),  # the folder below segments/
     Column("row_count", BigInteger, nullable=False),
     Column("digest", Text, nullable=False, server_default=""),  # SHA-256 of its segment.json
+    Column("source", Text, nullable=False, server_default="visual"),  # whose space its rows are in
     sqlite_autoincrement=True,
 )
 

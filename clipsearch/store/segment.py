@@ -50,7 +50,8 @@ from clipsearch.store.lookup import (
 )
 from clipsearch.store.manifest import sync_folder
 from clipsearch.store.quantiser import NAME, Quantiser
-from clipsearch.types import UNIT_KINDS, UnitKind, Vectors
+from clipsearch.store.statements import SegmentEntry
+from clipsearch.types import SOURCE_OF, UNIT_KINDS, UnitKind, Vectors
 
 VECTORS, CHECKS, LOOKUP, EXTRAS, ROWS, SUMS, FACTS = (
     "vectors.npy",
@@ -61,9 +62,9 @@ VECTORS, CHECKS, LOOKUP, EXTRAS, ROWS, SUMS, FACTS = (
     "sums.npy",
     "segment.json",
 )
-SEGMENT_VERSION = 3
-LOOKUP_TYPES = {1: LOOKUP_TYPE_1, 2: LOOKUP_TYPE_2, 3: LOOKUP_TYPE}
-KINDS_BEFORE_3 = UNIT_KINDS[:3]
+SEGMENT_VERSION = 4
+LOOKUP_TYPES = {1: LOOKUP_TYPE_1, 2: LOOKUP_TYPE_2, 3: LOOKUP_TYPE, 4: LOOKUP_TYPE}
+KIND_COUNTS = {1: 3, 2: 3, 3: 4, 4: len(UNIT_KINDS)}  # of UNIT_KINDS that a version knows
 CHECK_TYPE = np.dtype("<u8")
 SUM_TYPE = np.dtype("<f4")
 
@@ -217,7 +218,7 @@ class Segment:
             folder / VECTORS, exact.VECTOR_TYPE, (self.row_count, dim), budget
         )
         self._lookup = ArrayFile(folder / LOOKUP, LOOKUP_TYPES[self.version], rows, budget)
-        kinds = UNIT_KINDS if self.version > 2 else KINDS_BEFORE_3
+        kinds = UNIT_KINDS[: KIND_COUNTS[self.version]]
         self._sums = ArrayFile(folder / SUMS, SUM_TYPE, (len(kinds), dim), budget)
         self.lists: ListFile | None = None
         self._checks: ArrayFile | None = None
@@ -329,6 +330,26 @@ class Segment:
         )
 
 
+def open_segment(
+    folder: Path,
+    entry: SegmentEntry,
+    dim: int,
+    budget: PageBudget,
+    find_quantiser: FindQuantiser,
+) -> Segment:
+    """The segment that the catalog has as `entry`. Raises what Segment does, and IndexDamagedError
+    for one of another source than the catalog says.
+    """
+    segment = Segment(folder, dim, entry.digest, budget, find_quantiser)
+    for kind, (first, end) in segment.blocks.items():
+        if first < end and SOURCE_OF[kind] != entry.source:
+            raise IndexDamagedError(
+                f"the catalog says that {folder} is of the source {entry.source}, but it has rows "
+                f"of kind {kind}"
+            )
+    return segment
+
+
 def _places_in_order(
     stored: NDArray[np.int64], order: Rows | None, ids: NDArray[np.int64]
 ) -> tuple[Rows, Rows]:
@@ -386,7 +407,7 @@ def read_facts(folder: Path, dim: int, digest: str) -> dict[str, Any]:
 def _check_facts(facts: dict[str, Any], digest: str) -> None:
     """Raise ValueError, KeyError or TypeError for what no segment can be."""
     version = facts.get("version", 1)
-    if version not in ((2, SEGMENT_VERSION) if digest else (1,)):
+    if version not in (range(2, SEGMENT_VERSION + 1) if digest else (1,)):
         raise ValueError(f"version {version}: install a newer clipsearch")
     if any(type(facts[name]) is not int or facts[name] < 1 for name in ("rows", "dim")):
         raise ValueError(f"{facts['rows']} rows of {facts['dim']}")
@@ -406,8 +427,8 @@ def _check_facts(facts: dict[str, Any], digest: str) -> None:
 
 def _check_blocks(facts: dict[str, Any]) -> None:
     """Raise ValueError unless the kinds' blocks of rows cover all rows once."""
-    if facts.get("version", 1) < SEGMENT_VERSION:
-        facts["kinds"].setdefault("pooled", [facts["rows"], facts["rows"]])
+    for kind in UNIT_KINDS[KIND_COUNTS[facts.get("version", 1)] :]:
+        facts["kinds"].setdefault(kind, [facts["rows"], facts["rows"]])
     blocks = [facts["kinds"][kind] for kind in UNIT_KINDS]
     cursor = 0
     for first, end in blocks:

@@ -11,7 +11,17 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, RowMapping
 
 from clipsearch.store import schema
-from clipsearch.types import MEDIA_KINDS, UNIT_KINDS, FoundFile, MediaInfo, StoredMedia, UnitKind
+from clipsearch.types import (
+    MEDIA_KINDS,
+    SOURCE_OF,
+    SOURCES,
+    UNIT_KINDS,
+    FoundFile,
+    MediaInfo,
+    Source,
+    StoredMedia,
+    UnitKind,
+)
 
 T = TypeVar("T")
 
@@ -41,6 +51,7 @@ class SegmentEntry:
     row_count: int
     digest: str  # of its segment.json; "": written before there were digests
     dead: tuple[tuple[int, int], ...] = ()
+    source: Source = "visual"  # whose space its rows lie in
 
     @property
     def dead_rows(self) -> int:
@@ -55,16 +66,21 @@ class SegmentEntry:
 
 @dataclass(frozen=True, slots=True)
 class NewSegment:
-    """A segment to enter: its folder below segments/, its rows, the digest of its segment.json."""
+    """A segment to enter: its folder below segments/, its rows, the digest of its segment.json,
+    and whose space its rows lie in.
+    """
 
     name: str
     row_count: int
     digest: str
+    source: Source
 
 
 @dataclass(frozen=True, slots=True)
 class NewMedia:
-    """A file to enter. `error` set: it failed. `ranges`: kind → (first, count) in the segment."""
+    """A file to enter. `error` set: it failed. `ranges`: kind → (first, count) in the new segment
+    of the kind's source. `read`: the sources that were looked at; rows of `kept` ones stay.
+    """
 
     id: int
     file: FoundFile
@@ -72,6 +88,13 @@ class NewMedia:
     info: MediaInfo | None
     error: str | None
     ranges: Mapping[UnitKind, tuple[int, int]]
+    read: tuple[Source, ...] = ()
+    kept: tuple[Source, ...] = ()
+
+    @property
+    def replaced_kinds(self) -> tuple[UnitKind, ...]:
+        """Kinds of rows that do not stay."""
+        return tuple(kind for kind in UNIT_KINDS if SOURCE_OF[kind] not in self.kept)
 
 
 def media_values(new: NewMedia, root_id: int) -> dict[str, Any]:
@@ -89,6 +112,7 @@ def media_values(new: NewMedia, root_id: int) -> dict[str, Any]:
         "height": info.height if info else None,
         "state": "failed" if new.error else "ready",
         "error": new.error,
+        "sources": ",".join(s for s in SOURCES if s in new.read or s in new.kept),
     }
 
 
@@ -104,6 +128,9 @@ def stored(row: RowMapping, roots: Mapping[int, Path]) -> StoredMedia:
     sizes = (row["width"], row["height"], row["duration_seconds"])
     if not all(isinstance(size, int | float | None) for size in sizes):
         raise ValueError(f"media {row['id']} has the sizes {sizes}")
+    sources = tuple(row["sources"].split(",")) if row["sources"] else ()
+    if not set(sources) <= set(SOURCES):
+        raise ValueError(f"media {row['id']} has the sources {row['sources']!r}")
     info = None
     if row["width"] is not None:
         info = MediaInfo(row["width"], row["height"], row["duration_seconds"])
@@ -118,6 +145,7 @@ def stored(row: RowMapping, roots: Mapping[int, Path]) -> StoredMedia:
         info=info,
         state=row["state"],
         error=row["error"],
+        sources=sources,
     )
 
 
@@ -133,10 +161,12 @@ def new_id(result: sa.CursorResult[Any]) -> int:
     return int(key[0])
 
 
-def kill_ranges(db: Connection, media_ids: Sequence[int]) -> None:
-    """Make the rows of some files dead."""
+def kill_ranges(
+    db: Connection, media_ids: Sequence[int], kinds: Sequence[UnitKind] = UNIT_KINDS
+) -> None:
+    """Make the rows of some kinds of some files dead."""
     table = schema.ranges
-    mine = table.c.media_id.in_(media_ids)
+    mine = table.c.media_id.in_(media_ids) & table.c.kind.in_(kinds)
     dead = [
         dict(row)
         for row in db.execute(

@@ -37,13 +37,17 @@ from clipsearch.store.manifest import (
 )
 from clipsearch.store.pooling import PoolingFacts
 from clipsearch.store.quantiser import Quantiser, QuantiserFacts
-from clipsearch.store.segment import Segment
+from clipsearch.store.segment import Segment, open_segment
 from clipsearch.store.snapshot import Snapshot, View
 from clipsearch.store.statements import SegmentEntry
 from clipsearch.store.writer import TEMPORARY, Writer
 from clipsearch.types import (
+    SOURCE_OF,
+    SOURCES,
     UNIT_KINDS,
+    VISUAL_KINDS,
     ScoredUnit,
+    Source,
     UnitKind,
     Vectors,
     VideoFrames,
@@ -61,7 +65,7 @@ class Store:
         self.folder = folder
         self.manifest = manifest
         self.catalog = catalog
-        self._snapshot: Snapshot | None = None
+        self._snapshots: dict[Source, Snapshot] = {}  # all of one generation, or none
         self._stamp: object = None  # what the catalog's files looked like then
         self._budget = PageBudget()
         self._guard = threading.Lock()
@@ -101,7 +105,7 @@ class Store:
 
     def close(self) -> None:
         """Release files and connections."""
-        self._snapshot = None
+        self._snapshots = {}
         self.catalog.close()
 
     def update_manifest(self, **changes: object) -> None:
@@ -142,22 +146,24 @@ class Store:
     def forget_snapshot(self) -> None:
         """Open everything anew before the next search."""
         with self._guard:
-            self._snapshot = self._stamp = None
+            self._snapshots, self._stamp = {}, None
 
     def search(
         self,
         queries: Vectors,
         *,
         k: int,
-        kinds: Sequence[UnitKind] = UNIT_KINDS,
+        kinds: Sequence[UnitKind] = VISUAL_KINDS,
         exact: bool = False,
     ) -> list[list[ScoredUnit]]:
         """For each query (m, dim) of unit rows the `k` best live units of `kinds`, best first.
 
-        Fewer than `k` come back only when there are no more. Scores are exact cosines.
+        `kinds` are of one source. Fewer than `k` come back only when there are no more. Scores are
+        exact cosines.
         """
-        self.check_queries(queries)
-        snapshot = self.snapshot()
+        source = _source_of(kinds)
+        self.check_queries(queries, source)
+        snapshot = self.snapshot(source)
         results = []
         for scores, places in snapshot.nearest(queries, k=k, kinds=kinds, exact=exact):
             units = scored_units(snapshot.rows(places), scores)
@@ -168,8 +174,9 @@ class Store:
         self, queries: Vectors, *, k: int, kinds: Sequence[UnitKind], exact: bool
     ) -> tuple[np.ndarray, np.ndarray]:
         """(m, k) exact cosines and (m, k) ids, best first; -inf and -1 where there are no more."""
-        self.check_queries(queries)
-        snapshot = self.snapshot()
+        source = _source_of(kinds)
+        self.check_queries(queries, source)
+        snapshot = self.snapshot(source)
         scores = np.full((len(queries), k), -np.inf, np.float32)
         ids = np.full((len(queries), k), -1, np.int64)
         found = snapshot.nearest(queries, k=k, kinds=kinds, exact=exact)
@@ -185,7 +192,7 @@ class Store:
         self, query: Vectors, *, k: int, kinds: Sequence[UnitKind]
     ) -> tuple[list[int], list[float]]:
         """The files of the k units nearest to a (1, dim) unit row, and their exact cosines."""
-        snapshot = self.snapshot()
+        snapshot = self.snapshot(_source_of(kinds))
         [(scores, places)] = snapshot.nearest(query, k=k, kinds=kinds)
         return snapshot.rows(places)["media_id"].tolist(), scores.tolist()
 
@@ -193,20 +200,32 @@ class Store:
         """Rows of LOOKUP_TYPE and JSON of the columns that were added with them, of those `ids`
         that are live; and (len(ids),) which these are.
         """
-        snapshot = self.snapshot()
-        places = snapshot.find(np.asarray(ids, np.int64))
-        there = places >= 0
-        return *snapshot.rows_with_columns(places[there]), there
+        ids = np.asarray(ids, np.int64)
+        there = np.zeros(len(ids), np.bool_)
+        found, contents = np.empty(len(ids), LOOKUP_TYPE), [b""] * len(ids)
+        for snapshot in self._all_snapshots().values():
+            places = snapshot.find(ids)
+            mine = np.flatnonzero(places >= 0)
+            if not len(mine):
+                continue
+            there[mine] = True
+            found[mine], columns = snapshot.rows_with_columns(places[mine])
+            for at, content in zip(mine.tolist(), columns, strict=True):
+                contents[at] = content
+        return found[there], [contents[at] for at in np.flatnonzero(there).tolist()], there
 
-    def check_queries(self, queries: Vectors) -> None:
-        """Raise UsageError unless `queries` are (m, dim) float32 unit rows."""
+    def check_queries(self, queries: Vectors, source: Source = "visual") -> None:
+        """Raise UsageError unless `queries` are (m, dim) float32 unit rows of a source."""
         check_unit_rows(queries)
-        if queries.shape[1] != self.manifest.dim:
-            raise UsageError(f"queries have {queries.shape[1]} dimensions, not {self.manifest.dim}")
+        dim = self.manifest.dim_of(source)
+        if queries.shape[1] != dim:
+            raise UsageError(f"queries have {queries.shape[1]} dimensions, not {dim}")
 
-    def curve(self, query: Vectors, media_id: int) -> Curve:
-        """Every frame of one video in order of time, scored against a (1, dim) query."""
-        rows, vectors = self._rows_of(media_id, "frame")
+    def curve(self, query: Vectors, media_id: int, kind: UnitKind = "frame") -> Curve:
+        """Every frame, or window of sound, of one file in order of time, scored against a (1, dim)
+        query.
+        """
+        rows, vectors = self._rows_of(media_id, kind)
         return Curve.of(rows, vectors @ query[0])
 
     def frames(self, media_id: int) -> VideoFrames:
@@ -224,7 +243,8 @@ class Store:
 
     def _rows_of(self, media_id: int, kind: UnitKind) -> tuple[Lookup, Vectors]:
         for _ in range(SNAPSHOT_TRIES):
-            segments = {view.entry.id: view.segment for view in self.snapshot().views}
+            views = self.snapshot(SOURCE_OF[kind]).views
+            segments = {view.entry.id: view.segment for view in views}
             parts = [p for p in self.catalog.ranges_of(media_id) if p.kind == kind]
             if all(part.segment_id in segments for part in parts):
                 break  # else a merge came between the two
@@ -232,7 +252,8 @@ class Store:
         else:
             raise IndexDamagedError(f"{self.folder} changes faster than it can be read")
         if not parts:
-            return np.empty(0, LOOKUP_TYPE), np.empty((0, self.manifest.dim), np.float32)
+            dim = self.manifest.dim_of(SOURCE_OF[kind])
+            return np.empty(0, LOOKUP_TYPE), np.empty((0, dim), np.float32)
         [part] = parts
         segment = segments[part.segment_id]
         if part.first_row + part.row_count > segment.row_count:
@@ -244,31 +265,42 @@ class Store:
         """The mean cosine of a (1, dim) query to all stored units of `kinds`; 0 if none."""
         wanted = [UNIT_KINDS.index(kind) for kind in kinds]
         total, count = 0.0, 0
-        for view in self.snapshot().views:
+        for view in self.snapshot(_source_of(kinds)).views:
             segment = view.segment
             total += float(segment.sums[wanted].sum(axis=0) @ query[0])
             count += sum(segment.blocks[kind][1] - segment.blocks[kind][0] for kind in kinds)
         return total / count if count else 0.0
 
-    def snapshot(self) -> Snapshot:
-        """The newest published state; the one from before if nothing was published since."""
+    def snapshot(self, source: Source = "visual") -> Snapshot:
+        """The newest published state of a source; the one from before if nothing was published
+        since.
+        """
+        return self._all_snapshots()[source]
+
+    def sources(self) -> tuple[Source, ...]:
+        """Those with rows."""
+        snapshots = self._all_snapshots()
+        return tuple(source for source in SOURCES if snapshots[source].row_count)
+
+    def _all_snapshots(self) -> dict[Source, Snapshot]:
         with self._guard:
             stamp = self.catalog.stamp()
-            if self._snapshot is not None and stamp is not None and stamp == self._stamp:
-                return self._snapshot
-            if self._snapshot is None or self._snapshot.generation != self.catalog.generation():
-                self._snapshot = self._take_snapshot()
+            known = self._snapshots
+            if known and stamp is not None and stamp == self._stamp:
+                return known
+            if not known or known["visual"].generation != self.catalog.generation():
+                self._snapshots = self._take_snapshots()
             self._stamp = stamp
-            return self._snapshot
+            return self._snapshots
 
-    def _take_snapshot(self) -> Snapshot:
+    def _take_snapshots(self) -> dict[Source, Snapshot]:
         """Segments that were open stay open; those that are new are opened."""
-        before = self._snapshot
-        opened = {v.entry.name: v.segment for v in before.views} if before else {}
-        trained = {q.facts.name: q for q in before.quantisers} if before else {}
-        manifest = load_manifest(self.folder)
+        before = self._snapshots.values()
+        opened = {v.entry.name: v.segment for snapshot in before for v in snapshot.views}
+        trained = {q.facts.name: q for snapshot in before for q in snapshot.quantisers}
         for attempt in range(SNAPSHOT_TRIES):
             state = self.catalog.snapshot()
+            self.manifest = load_manifest(self.folder)  # after: it is written before its segments
             try:
                 quantisers = self._open_quantisers(state.quantisers, trained)
                 views = [
@@ -281,28 +313,41 @@ class Store:
                         f"{error.filename} is missing: run `clipsearch repair`"
                     ) from error
                 continue  # a merge may have deleted it after the catalog was read
-            return Snapshot(
-                state.generation,
-                views,
-                quantisers,
-                self.manifest.dim,
-                manifest.tuning,
-                state.pooling,
-            )
+            return {
+                source: Snapshot(
+                    state.generation,
+                    [view for view in views if view.entry.source == source],
+                    [one for one in quantisers if one.facts.source == source],
+                    self.manifest.dim_of(source) if source != "audio" or self.manifest.audio else 0,
+                    self.manifest.tuning,
+                    state.pooling,
+                )
+                for source in SOURCES
+            }
         raise AssertionError("the loop returns or raises")
 
     def _open_quantisers(
         self, facts: Sequence[QuantiserFacts], trained: dict[str, Quantiser]
     ) -> list[Quantiser]:
         return [
-            trained.get(item.name) or Quantiser(self.folder, item, self.manifest.dim)
+            trained.get(item.name)
+            or Quantiser(self.folder, item, self.manifest.dim_of(item.source))
             for item in facts
         ]
 
     def _open_segment(self, entry: SegmentEntry, quantisers: Sequence[Quantiser]) -> Segment:
         known = {quantiser.facts.name: quantiser for quantiser in quantisers}
         folder = self.folder / SEGMENTS / entry.name
-        return Segment(folder, self.manifest.dim, entry.digest, self._budget, known.get)
+        dim = self.manifest.dim_of(entry.source)
+        return open_segment(folder, entry, dim, self._budget, known.get)
+
+
+def _source_of(kinds: Sequence[UnitKind]) -> Source:
+    """The source that kinds belong to. Raises UsageError for kinds of several."""
+    found = {SOURCE_OF[kind] for kind in kinds}
+    if len(found) > 1:
+        raise UsageError(f"kinds {', '.join(kinds)} lie in several spaces: ask for each alone")
+    return found.pop() if found else "visual"
 
 
 def _check_usable(folder: Path) -> None:

@@ -21,7 +21,7 @@ from clipsearch.store.recipes import check_recipe
 from clipsearch.store.store import Store
 from clipsearch.store.verify import Problem
 from clipsearch.store.writer import Loss, Writer
-from clipsearch.types import UNIT_KINDS, IndexStatus
+from clipsearch.types import SOURCES, UNIT_KINDS, IndexStatus
 
 OnStep = Callable[[str], None]
 
@@ -86,6 +86,9 @@ def status(store: Store) -> IndexStatus:
     manifest, catalog = store.manifest, store.catalog
     segments, counts, pooling = catalog.segments(), catalog.counts(), catalog.pooling()
     plan = Writer(store.folder, manifest, catalog).plan(memory_bytes())
+    rows = dict.fromkeys(SOURCES, 0)
+    for entry in segments:
+        rows[entry.source] += entry.live_rows
     current, tuning = plan.current, manifest.tuning
     if tuning is not None and (current is None or tuning.quantiser != current.name):
         tuning = None
@@ -99,6 +102,8 @@ def status(store: Store) -> IndexStatus:
         roots=tuple(catalog.roots()),
         images=counts.get("image", 0),
         videos=counts.get("video", 0),
+        sounds=counts.get("audio", 0),
+        subtitles=counts.get("subtitles", 0),
         failed=counts.get("failed", 0),
         rows=sum(entry.row_count for entry in segments),
         dead_rows=sum(entry.dead_rows for entry in segments),
@@ -111,6 +116,9 @@ def status(store: Store) -> IndexStatus:
         candidates=tuning.candidates if tuning else None,
         recall=tuning.measured.recall if tuning and tuning.measured else None,
         advice=advice(plan),
+        hears=manifest.audio.fingerprint if manifest.audio else None,
+        rows_heard=rows["audio"] if manifest.audio else None,
+        rows_said=rows["text"] if manifest.texts else None,
     )
 
 

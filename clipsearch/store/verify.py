@@ -66,7 +66,7 @@ def _quantiser_problems(
 ) -> Iterator[Problem]:
     path = folder / QUANTISERS / (facts.name + SUFFIX)
     try:
-        _ = Quantiser(folder, facts, manifest.dim).index
+        _ = Quantiser(folder, facts, manifest.dim_of(facts.source)).index
     except FileNotFoundError:
         yield Problem(path, "is missing", quantiser=facts.name)
     except IndexDamagedError as error:

@@ -6,7 +6,7 @@ import errno
 import shutil
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from clipsearch.errors import IndexDamagedError, UsageError
 from clipsearch.store.arrays import PageBudget
 from clipsearch.store.catalog import Catalog
 from clipsearch.store.grouping import Plan, due_merges, groups
-from clipsearch.store.layout import layout_of, pieces_of
+from clipsearch.store.layout import layout_of, pieces_of, row_count
 from clipsearch.store.lookup import NO_MEDIA, Lookup
 from clipsearch.store.manifest import SEGMENTS, Manifest, sync_folder
 from clipsearch.store.merge import Merge, MergePart, live_mask, live_rows, runs_of
@@ -39,9 +39,15 @@ from clipsearch.store.recipes import (
     training_rows,
 )
 from clipsearch.store.salvage import salvage, stored_ids
-from clipsearch.store.segment import SEGMENT_VERSION, Piece, Segment, write_segment
+from clipsearch.store.segment import SEGMENT_VERSION, Piece, Segment, open_segment, write_segment
 from clipsearch.store.statements import POOLED, NewMedia, NewSegment, SegmentEntry
-from clipsearch.types import UNIT_KINDS, EncodedMedia, FoundFile
+from clipsearch.types import (
+    SOURCES,
+    UNIT_KINDS,
+    EncodedMedia,
+    FoundFile,
+    Source,
+)
 
 DAMAGED = "damaged"  # what a repair gave up, for people to look into
 TEMPORARY = ".tmp"
@@ -69,6 +75,10 @@ class Writer:
         self._opened: dict[str, Quantiser] = {}
         self.losses: list[Loss] = []  # what `sweep` found damaged, for the user
 
+    def follow(self, manifest: Manifest) -> None:
+        """Go on by a manifest that was changed meanwhile."""
+        self._manifest = manifest
+
     def sweep(self, *, accept_loss: bool = False) -> None:
         """Save what is left of segments that cannot be opened any more; then remove what an
         interrupted writer left behind: folders that the catalog does not know.
@@ -91,8 +101,12 @@ class Writer:
                 self.losses.append(self.rebuild(entry, reason, accept_loss=accept_loss))
         self._clear_segments()
         used = {self.open(entry).facts.get("quantiser") for entry in self.catalog.segments()}
-        trained = self.quantisers()
-        kept = [facts for facts in trained if facts.name in used or facts is trained[-1]]
+        last = {facts.source: facts for facts in self.quantisers()}
+        kept = [
+            facts
+            for facts in self.quantisers()
+            if facts.name in used or facts == last[facts.source]
+        ]
         self._keep_quantisers(kept)
         for file in (self._folder / QUANTISERS).glob("*"):
             if file.stem not in {facts.name for facts in kept}:
@@ -145,21 +159,28 @@ class Writer:
                 yield folder
 
     def publish(self, media: Sequence[EncodedMedia]) -> None:
-        """Make files searchable: one new segment, one catalog transaction.
+        """Make files searchable: one new segment a source, one catalog transaction.
 
-        A file that is known already is replaced. All of this is visible at once or not at all.
+        A file that is known already is replaced, but for the sources that it keeps. All of this is
+        visible at once or not at all.
         """
-        rows = sum(len(item.batch.units) for item in media)
-        if not rows:
+        if not media:
             return
-        ids, first_unit_id = self.catalog.ids_for([item.file for item in media])
-        segment = self._write(pieces_of(media, ids, first_unit_id), rows)
-        ranges = layout_of(media)
+        ids, unit_id = self.catalog.ids_for([item.file for item in media])
+        segments = []
+        for source in SOURCES:
+            rows = row_count(media, source)
+            if rows:
+                segments.append(self._write(pieces_of(media, ids, unit_id, source), rows, source))
+                unit_id += rows
         entries = [
-            NewMedia(id_, item.file, item.content_hash, item.info, None, own)
-            for id_, item, own in zip(ids, media, ranges, strict=True)
-        ]
-        self.catalog.add_segment(segment, entries)
+            NewMedia(
+                id_, item.file, item.content_hash, item.info, None, own,
+                read=tuple(item.batches), kept=item.kept,
+            )
+            for id_, item, own in zip(ids, media, layout_of(media), strict=True)
+        ]  # fmt: skip
+        self.catalog.add_segments(segments, entries)
 
     def publish_vectors(
         self, vectors: NDArray[np.float16], rows: Lookup, columns: Sequence[bytes]
@@ -178,7 +199,7 @@ class Writer:
             if len(mine):
                 own = [columns[at] for at in mine.tolist()]
                 pieces.append(Piece(kind, vectors[mine], rows[mine], own))
-        self.catalog.add_segment(self._write(iter(pieces), len(rows)))
+        self.catalog.add_segments([self._write(iter(pieces), len(rows), "visual")])
         return ids
 
     def remove_vectors(self, ids: NDArray[np.int64]) -> int:
@@ -209,13 +230,13 @@ class Writer:
         return count
 
     def publish_pooled(
-        self, facts: PoolingFacts | None, pooled: Iterable[PooledWindows], row_count: int
+        self, facts: PoolingFacts | None, pooled: Iterable[PooledWindows], count: int
     ) -> None:
-        """Put the rows of a head in the place of those of any other: one segment of `row_count`
+        """Put the rows of a head in the place of those of any other: one segment of `count`
         rows and one transaction. None and no rows take them away.
         """
         rows = PooledRows(pooled, self.catalog.next_unit_id())
-        segment = self._write(rows.pieces(), row_count) if row_count else None
+        segment = self._write(rows.pieces(), count, "visual") if count else None
         self.catalog.replace_pooled(facts, segment, rows.ranges)
 
     def put_failure(self, file: FoundFile, content_hash: str, reason: str) -> None:
@@ -237,25 +258,36 @@ class Writer:
 
     def _maintain(self) -> None:
         wish = self._manifest.recipe
-        if wish != AUTO and get_recipe(wish).has_ann and not self.quantisers():
-            rows = sum(entry.live_rows for entry in self.catalog.segments())
-            if rows >= SMALLEST_TRAINING_ROWS:
-                self.compact(memory=0)
-                return
+        for source in self._sources():
+            if wish != AUTO and get_recipe(wish).has_ann and not self.quantisers(source):
+                rows = sum(entry.live_rows for entry in self._entries(source))
+                if rows >= SMALLEST_TRAINING_ROWS:
+                    self.compact(memory=0)
+                    return
         for entry in self.catalog.segments():
             if entry.dead_rows > entry.row_count * DEAD_SHARE or self._lacks_lists(entry):
-                self._merge([entry], self._current())
-        for group in due_merges(self.catalog.segments()):
-            self._merge(group, self._current())
+                self._merge([entry], self._current(entry.source))
+        for source in self._sources():
+            for group in due_merges(self._entries(source)):
+                self._merge(group, self._current(source))
 
-    def plan(self, memory: int) -> Plan:
-        """What `compact` would do on a machine with so many bytes of memory."""
-        entries = self.catalog.segments()
+    def _entries(self, source: Source) -> list[SegmentEntry]:
+        return [entry for entry in self.catalog.segments() if entry.source == source]
+
+    def _sources(self) -> list[Source]:
+        """Those with segments, and the one that every index has."""
+        used = {entry.source for entry in self.catalog.segments()} | {"visual"}
+        return [source for source in SOURCES if source in used]
+
+    def plan(self, memory: int, source: Source = "visual") -> Plan:
+        """What `compact` would do for a source on a machine with so many bytes of memory."""
+        entries = self._entries(source)
         rows = sum(entry.live_rows for entry in entries)
         wish = self._manifest.recipe
-        name = choose_recipe(rows, self._manifest.dim, memory) if wish == AUTO else wish
+        dim = self._manifest.dim_of(source)
+        name = choose_recipe(rows, dim, memory) if wish == AUTO else wish
         recipe = get_recipe(name)
-        trained = self.quantisers()  # once: another process may compact meanwhile
+        trained = self.quantisers(source)  # once: another process may compact meanwhile
         current = trained[-1] if trained else None
         retrain = (
             recipe.has_ann
@@ -270,29 +302,38 @@ class Writer:
         """Merge segments into few large ones without dead rows, each in a transaction of its own.
 
         Changes the recipe when the rows or the wish call for another, and trains a quantiser anew
-        when there are RETRAIN_GROWTH times the rows it was trained for. Nothing is encoded anew.
-        Readers go on with what they have; an interrupted run keeps the groups that it finished.
+        when there are RETRAIN_GROWTH times the rows it was trained for: for each source its own.
+        Nothing is encoded anew. Readers go on with what they have; an interrupted run keeps the
+        groups that it finished.
         """
-        plan = self.plan(memory)
-        old = self.quantisers()
+        for source in self._sources():
+            self._compact(source, self.plan(memory, source), retrain, on_step)
+        self.sweep()
+
+    def _compact(
+        self, source: Source, plan: Plan, retrain: bool, on_step: Callable[[str], None]
+    ) -> None:
+        old = self.quantisers(source)
         new: Quantiser | None = None
         if plan.recipe.has_ann and plan.rows >= SMALLEST_TRAINING_ROWS:
             assert plan.current is not None or plan.retrain, "no quantiser means training one"
             if plan.retrain or retrain:
                 on_step(f"training {plan.recipe.name} for {plan.rows} vectors")
-                facts = train(self._sample(plan.recipe), plan.recipe, plan.rows, self._folder)
-                self.catalog.set_setting("quantisers", dump_facts([*old, facts]))
+                sample = self._sample(plan.recipe, source)
+                facts = train(sample, plan.recipe, plan.rows, self._folder)
+                facts = replace(facts, source=source)
+                self.catalog.set_setting("quantisers", dump_facts([*self.quantisers(), facts]))
                 new = self._quantiser(facts)
             else:
                 new = self._quantiser(old[-1])
-        for group in groups(self.catalog.segments()):
+        for group in groups(self._entries(source)):
             if not self._is_compact(group, new):
                 rows = sum(entry.live_rows for entry in group)
                 on_step(f"writing {rows} vectors")
                 self._merge(group, new)
-        if new is None:
-            self.catalog.set_setting("quantisers", "")
-        self.sweep()
+        if new is None and old:
+            kept = [facts for facts in self.quantisers() if facts.source != source]
+            self.catalog.set_setting("quantisers", dump_facts(kept))
 
     def rebuild(self, entry: SegmentEntry, reason: str, *, accept_loss: bool) -> Loss:
         """Write a damaged segment anew from what is left of it; media that lost rows are read
@@ -303,7 +344,7 @@ class Writer:
         `accept_loss`: the damaged files are then kept in the folder `damaged`.
         """
         folder = self._folder / SEGMENTS / entry.name
-        left = salvage(folder, entry, self._manifest.dim)
+        left = salvage(folder, entry, self._manifest.dim_of(entry.source))
         loose = ~left.good & live_mask(entry.row_count, entry.dead)
         files: set[int] = set()
         unpooled: set[int] = set()
@@ -329,7 +370,7 @@ class Writer:
             self.catalog.replace_pooled(None)
         self.catalog.lose(files, {entry.id: runs_of(lost)})
         [now] = [e for e in self.catalog.segments() if e.id == entry.id]
-        self._merge_parts([left.part(now)], [now], self._current())
+        self._merge_parts([left.part(now)], [now], self._current(entry.source))
         return Loss(reason, len(files), len(lost), give_up)
 
     def open(self, entry: SegmentEntry) -> Segment:
@@ -340,24 +381,29 @@ class Writer:
         def find(name: str) -> Quantiser | None:
             return self._quantiser(known[name]) if name in known else None
 
-        return Segment(folder, self._manifest.dim, entry.digest, self._budget, find)
+        dim = self._manifest.dim_of(entry.source)
+        return open_segment(folder, entry, dim, self._budget, find)
 
     def forget_quantisers(self, names: Collection[str]) -> None:
         """Give quantisers up: segments with lists of theirs are scanned until `compact`."""
         self._keep_quantisers([facts for facts in self.quantisers() if facts.name not in names])
 
-    def quantisers(self) -> tuple[QuantiserFacts, ...]:
-        """Those that the catalog knows; the last one is for new segments."""
-        return self.catalog.quantisers()
+    def quantisers(self, source: Source | None = None) -> tuple[QuantiserFacts, ...]:
+        """Those that the catalog knows, of one source or all; the last one of a source is for its
+        new segments.
+        """
+        found = self.catalog.quantisers()
+        return tuple(facts for facts in found if source in (None, facts.source))
 
     def _quantiser(self, facts: QuantiserFacts) -> Quantiser:
         if facts.name not in self._opened:
-            self._opened[facts.name] = Quantiser(self._folder, facts, self._manifest.dim)
+            dim = self._manifest.dim_of(facts.source)
+            self._opened[facts.name] = Quantiser(self._folder, facts, dim)
         return self._opened[facts.name]
 
-    def _current(self) -> Quantiser | None:
+    def _current(self, source: Source) -> Quantiser | None:
         """The quantiser in force, unless its file is damaged: segments are then scanned."""
-        trained = self.quantisers()
+        trained = self.quantisers(source)
         if not trained:
             return None
         try:
@@ -369,13 +415,14 @@ class Writer:
 
     def _lacks_lists(self, entry: SegmentEntry) -> bool:
         """Whether a compaction was interrupted before it came to a segment."""
-        if entry.live_rows < SCANNED_ROWS or self._current() is None:
+        if entry.live_rows < SCANNED_ROWS or self._current(entry.source) is None:
             return False
         return self.open(entry).facts.get("quantiser") is None
 
     def _is_there(self, facts: QuantiserFacts) -> bool:
         try:
-            quantiser = Quantiser(self._folder, facts, self._manifest.dim)
+            dim = self._manifest.dim_of(facts.source)
+            quantiser = Quantiser(self._folder, facts, dim)
             return quantiser.path.stat().st_size == facts.bytes
         except (FileNotFoundError, IndexDamagedError):
             return False
@@ -385,7 +432,11 @@ class Writer:
             self.catalog.set_setting("quantisers", dump_facts(kept))
 
     def _write(
-        self, pieces: Iterator[Piece], rows: int, quantiser: Quantiser | None = None
+        self,
+        pieces: Iterator[Piece],
+        rows: int,
+        source: Source,
+        quantiser: Quantiser | None = None,
     ) -> NewSegment:
         name = uuid.uuid4().hex
         target = self._folder / SEGMENTS / name
@@ -395,7 +446,7 @@ class Writer:
                 temporary,
                 name,
                 pieces,
-                shape=(rows, self._manifest.dim),
+                shape=(rows, self._manifest.dim_of(source)),
                 quantiser=quantiser if rows >= SCANNED_ROWS else None,
             )
         except BaseException:
@@ -403,15 +454,17 @@ class Writer:
             raise
         temporary.rename(target)
         sync_folder(target.parent)
-        return NewSegment(name, rows, digest)
+        return NewSegment(name, rows, digest, source)
 
-    def _sample(self, recipe: IndexRecipe) -> NDArray[np.float32]:
-        """Vectors of a uniform random sample of all rows; dead ones are as good for training."""
-        entries = self.catalog.segments()
+    def _sample(self, recipe: IndexRecipe, source: Source) -> NDArray[np.float32]:
+        """Vectors of a uniform random sample of the rows of a source; dead ones are as good for
+        training.
+        """
+        entries = self._entries(source)
         total = sum(entry.row_count for entry in entries)
         size = training_rows(recipe, total)
         chosen = np.sort(np.random.default_rng(0).choice(total, size, replace=False))
-        sample = np.empty((size, self._manifest.dim), np.float32)
+        sample = np.empty((size, self._manifest.dim_of(source)), np.float32)
         start = 0
         for entry in entries:
             mine = np.flatnonzero((chosen >= start) & (chosen < start + entry.row_count))
@@ -445,7 +498,9 @@ class Writer:
         merge = Merge(parts)
         new = None
         if merge.row_count:
-            new = self._write(merge.pieces(self._manifest.dim), merge.row_count, quantiser)
+            [source] = {entry.source for entry in entries}
+            pieces = merge.pieces(self._manifest.dim_of(source))
+            new = self._write(pieces, merge.row_count, source, quantiser)
         self.catalog.replace_segments([entry.id for entry in entries], new, merge.place)
         for entry in entries:
             _remove(self._folder / SEGMENTS / entry.name)
