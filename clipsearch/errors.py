@@ -3,6 +3,7 @@
     ClipsearchError            exit code 1
     ├── UsageError             2    an argument is wrong; the message says what is allowed
     ├── MediaError             1    one file cannot be read; ingest reports and skips it
+    │   └── NoPictureError     1    a video that has sound only
     ├── EncoderError           3    a model cannot be loaded, or is not the index's model
     ├── IndexMissingError      3    there is no index where one was expected
     ├── IndexExistsError       2    an index is there already
@@ -31,6 +32,10 @@ class UsageError(ClipsearchError, ValueError):
 
 class MediaError(ClipsearchError):
     """One media file cannot be read. The message is the reason, without the path."""
+
+
+class NoPictureError(MediaError):
+    """A video file whose only streams are sound, which can be read on its own."""
 
 
 class EncoderError(ClipsearchError):

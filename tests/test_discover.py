@@ -3,11 +3,15 @@ import os
 import subprocess
 from pathlib import Path
 
+import av
 import pytest
 
 from clipsearch.errors import MediaError, UsageError
 from clipsearch.media import kinds
+from clipsearch.media.audio import SOUND_FORMATS
 from clipsearch.media.discover import WalkSpec, content_hash, discover
+
+KNOWN_FORMATS = {part for name in av.formats_available for part in name.split(",")}
 
 
 def touch(root: Path, *names: str) -> None:
@@ -117,6 +121,30 @@ def test_links(tmp_path: Path) -> None:
     assert walk.names == ["real/a.jpg", "real/linked.jpg"]
     assert [where for where, _ in walk.unreadable] == ["real/broken.jpg", "real/self.jpg"]
     assert Walk(tmp_path, ("real/folder.jpg",)).names == ["real/folder.jpg/b.jpg"]
+
+
+def test_other_kinds_are_found_when_asked_for(tmp_path: Path) -> None:
+    touch(tmp_path, "a.jpg", "a.mp4", "a.mp3", "a.SRT", "b/c.FLAC", "b/c.vtt", "b/c.txt")
+    assert Walk(tmp_path).names == ["a.jpg", "a.mp4"]
+    assert Walk(tmp_path, ("a.mp3", "b", "a.SRT")).names == []
+    sound = Walk(tmp_path, kinds=frozenset({"audio"}))
+    assert sound.names == ["a.mp3", "b/c.FLAC"]
+    assert {file.kind for file in sound.files} == {"audio"}
+    every = frozenset(kinds.SUFFIXES)
+    assert Walk(tmp_path, ("b", "a.SRT"), kinds=every).names == ["a.SRT", "b/c.FLAC", "b/c.vtt"]
+
+
+def test_a_device_tree_is_no_sound(tmp_path: Path) -> None:
+    (tmp_path / "film.dts").write_bytes(b"\x7f\xfe\x80\x01" + bytes(300))
+    (tmp_path / "board.dts").write_text('/dts-v1/;\n/ { compatible = "acme,board"; };\n')
+    assert Walk(tmp_path, kinds=frozenset({"audio"})).names == ["film.dts"]
+
+
+def test_no_suffix_has_two_kinds_and_ffmpeg_opens_those_of_sound() -> None:
+    every = [suffix for suffixes in kinds.SUFFIXES.values() for suffix in suffixes]
+    assert len(every) == len(set(every))
+    missing = [name for name in SOUND_FORMATS.split(",") if name not in KNOWN_FORMATS]
+    assert missing == []
 
 
 def test_pipes_and_folders_named_like_media(tmp_path: Path) -> None:

@@ -1,28 +1,34 @@
-"""Media files to units with pixels: find them, open them, choose the frames that matter.
+"""Media files to units with pixels, samples or text: find them, open them, choose what matters.
 
 Importing this package loads neither PyAV nor Pillow; a reader loads its library when first used.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from clipsearch.errors import UsageError
-from clipsearch.media.kinds import SUFFIXES, kind_of
+from clipsearch.media.kinds import SUFFIXES, kind_of, subtitle_stems
 from clipsearch.media.sampling import SamplingSpec, Window, parse_sampling, windows
-from clipsearch.media.spec import ReadSpec
-from clipsearch.types import FoundFile, MediaKind, MediaStream
+from clipsearch.media.spec import AudioSpec, ReadSpec
+from clipsearch.types import FoundFile, MediaKind, MediaStream, SoundStream, Unit
 
 __all__ = [
     "READERS",
     "SUFFIXES",
+    "AudioSpec",
     "ReadSpec",
     "SamplingSpec",
     "Window",
+    "embedded_subtitles",
     "kind_of",
+    "open_audio",
     "open_media",
+    "open_sound_track",
+    "open_subtitles",
     "parse_sampling",
+    "subtitle_stems",
     "windows",
 ]
 
@@ -39,7 +45,8 @@ def _video(path: Path, spec: ReadSpec) -> MediaStream:
     return open_video(path, spec)
 
 
-# A reader takes a path and a ReadSpec, returns a MediaStream and raises MediaError for bad files.
+# What is seen. A reader takes a path and a ReadSpec, returns a MediaStream and raises MediaError
+# for bad files.
 READERS: dict[MediaKind, Callable[[Path, ReadSpec], MediaStream]] = {
     "image": _image,
     "video": _video,
@@ -58,4 +65,34 @@ def open_media(
     known = file.kind if isinstance(file, FoundFile) else kind or kind_of(path.name)
     if known is None:
         raise UsageError(f"{path.name!r} has no suffix of a picture or a video: give its kind")
+    if known not in READERS:
+        raise UsageError(f"{path.name!r} is of kind {known}: use one of {', '.join(READERS)}")
     return READERS[known](path, spec)
+
+
+def open_audio(path: Path, spec: AudioSpec) -> SoundStream:
+    """The windows of an audio file, as `clipsearch.media.audio.open_audio`."""
+    from clipsearch.media import audio
+
+    return audio.open_audio(path, spec)
+
+
+def open_sound_track(path: Path, spec: AudioSpec) -> SoundStream | None:
+    """The windows of a video's sound, as `clipsearch.media.audio.open_sound_track`."""
+    from clipsearch.media import audio
+
+    return audio.open_sound_track(path, spec)
+
+
+def open_subtitles(path: Path) -> Iterator[Unit]:
+    """The texts of a .srt or .vtt file, as `clipsearch.media.subtitles.open_subtitles`."""
+    from clipsearch.media import subtitles
+
+    return subtitles.open_subtitles(path)
+
+
+def embedded_subtitles(path: Path) -> Iterator[Unit]:
+    """The texts inside a video, as `clipsearch.media.subtitles.embedded_subtitles`."""
+    from clipsearch.media import subtitles
+
+    return subtitles.embedded_subtitles(path)

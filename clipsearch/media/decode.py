@@ -14,7 +14,7 @@ from av.stream import Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from clipsearch.media.timeline import CONTAINER_TICK, Clock, Timeline
+from clipsearch.media.timeline import CONTAINER_TICK, Clock, Timeline, packets_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ class Decoder:
         everything = self._timeline.video_end is None
         streams: list[Stream] = list(self._container.streams) if everything else [self._stream]
         try:
-            for packet in self._container.demux(*streams):
+            for packet in packets_of(self._container, *streams):
                 is_video = packet.stream.index == self._stream.index
                 self._note_end(packet, is_video)
                 if is_video and packet.size:

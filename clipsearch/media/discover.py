@@ -14,10 +14,9 @@ from clipsearch.media.files import MACHINE_ERRNOS, media_error
 from clipsearch.media.kinds import (
     AMBIGUOUS_SUFFIXES,
     kind_of,
-    looks_like_transport_stream,
     suffix_of,
 )
-from clipsearch.types import FoundFile
+from clipsearch.types import FoundFile, MediaKind
 
 # Folders that hold no pictures of the user's: version control, packages, and thumbnails that
 # Synology and Windows keep.
@@ -33,10 +32,12 @@ class WalkSpec:
 
     exclude_dirs: names of folders, added to EXCLUDED_DIRS.
     include_hidden: also take files and folders whose name starts with a dot.
+    kinds: what is found; files of other kinds are passed over, also where `under` names them.
     """
 
     exclude_dirs: frozenset[str] = frozenset()
     include_hidden: bool = False
+    kinds: frozenset[MediaKind] = frozenset({"image", "video"})
 
     def skips(self, name: str, *, is_dir: bool) -> bool:
         """Whether an entry of this name is left out of its folder's listing."""
@@ -112,7 +113,7 @@ def _walk(root: Path, scope: str, spec: WalkSpec, on_unreadable: Unreadable) -> 
     while todo:
         relative, is_dir = todo.pop()
         if not is_dir:
-            found = _file(root, relative, on_unreadable)
+            found = _file(root, relative, spec, on_unreadable)
             if found is not None:
                 yield found
             continue
@@ -134,11 +135,11 @@ def _is_real_dir(entry: os.DirEntry[str]) -> bool:
         return False  # looked at, and reported, as a file
 
 
-def _file(root: Path, relative: str, on_unreadable: Unreadable) -> FoundFile | None:
-    """The file if it is media that exists; None also for links to folders, pipes and devices."""
+def _file(root: Path, relative: str, spec: WalkSpec, on_unreadable: Unreadable) -> FoundFile | None:
+    """The file if it is wanted and exists; None also for links to folders, pipes and devices."""
     path = root / relative
     kind = kind_of(path.name)
-    if kind is None:
+    if kind is None or kind not in spec.kinds:
         return None
     try:
         status = path.stat()
@@ -149,17 +150,18 @@ def _file(root: Path, relative: str, on_unreadable: Unreadable) -> FoundFile | N
     except OSError as error:
         _report(relative, error, on_unreadable)
         return None
-    if not stat.S_ISREG(status.st_mode) or _is_typescript(path):
+    if not stat.S_ISREG(status.st_mode) or _is_source_code(path):
         return None
     return FoundFile(root, relative, kind, status.st_size, status.st_mtime_ns)
 
 
-def _is_typescript(path: Path) -> bool:
-    if suffix_of(path.name) not in AMBIGUOUS_SUFFIXES:
+def _is_source_code(path: Path) -> bool:
+    looks_like_media = AMBIGUOUS_SUFFIXES.get(suffix_of(path.name))
+    if looks_like_media is None:
         return False
     try:
         with path.open("rb") as file:
-            return not looks_like_transport_stream(file.read(200))
+            return not looks_like_media(file.read(200))
     except OSError:
         return False  # its reader will say why
 

@@ -1,8 +1,11 @@
-"""Which files are media, by their suffix."""
+"""Which files are media, by their suffix, and which belong together, by their stem."""
 
 from __future__ import annotations
 
 import os.path
+import posixpath
+import re
+from collections.abc import Callable
 from functools import cache
 from importlib.util import find_spec
 
@@ -16,11 +19,17 @@ _VIDEOS = """
     .mp4 .m4v .mov .qt .mkv .webm .avi .divx .mpg .mpeg .mpe .m2v .ts .mts .m2ts .wmv .asf .flv
     .f4v .3gp .3g2 .ogv .vob .mxf .dv
 """
+_AUDIO = """
+    .wav .wave .rf64 .w64 .flac .ogg .oga .opus .spx .mp3 .mp2 .mpga .m4a .m4b .m4r .aac .wma .aif
+    .aiff .aifc .caf .au .snd .amr .ac3 .eac3 .dts .dtshd .mka .weba .wv .ape .tta .tak .voc .mpc
+"""
 _RAW = ".dng .cr2 .cr3 .nef .nrw .arw .srf .sr2 .raf .orf .rw2 .pef .srw"
 
 SUFFIXES: dict[MediaKind, frozenset[str]] = {
     "image": frozenset(_IMAGES.split()),
     "video": frozenset(_VIDEOS.split()),
+    "audio": frozenset(_AUDIO.split()),
+    "subtitles": frozenset({".srt", ".vtt"}),
 }
 
 # Pictures that count only where the library that reads them is installed.
@@ -29,8 +38,11 @@ OPTIONAL_IMAGE_SUFFIXES: dict[str, frozenset[str]] = {
     "rawpy": frozenset(_RAW.split()),
 }
 
-# Suffixes that TypeScript sources share with MPEG transport streams.
-AMBIGUOUS_SUFFIXES = frozenset({".ts", ".mts"})
+# What stands between the stem of a film and the suffix of its subtitles: languages, `forced` …
+_SUBTITLE_TAG = re.compile(
+    r"[a-z]{2,3}([-_][a-z0-9]{2,8})*|forced|sdh|hi|cc|default|full|signs|commentary|\d{1,2}",
+    re.IGNORECASE,
+)
 
 
 def suffix_of(name: str) -> str:
@@ -55,7 +67,35 @@ def looks_like_transport_stream(head: bytes) -> bool:
     return any(head[at : at + 1] == b"G" == head[at + step : at + step + 1] for at, step in _SYNC)
 
 
+def looks_like_dts(head: bytes) -> bool:
+    """Whether the first bytes may be sound in DTS: they are no text."""
+    return b"\0" in head or bool(re.search(rb"[\x80-\xff]", head))
+
+
 _SYNC = ((0, 188), (4, 192))  # where the sync byte 0x47 stands, and stands again
+
+# Suffixes that media share with sources: TypeScript, and the device trees of Linux.
+AMBIGUOUS_SUFFIXES: dict[str, Callable[[bytes], bool]] = {
+    ".ts": looks_like_transport_stream,
+    ".mts": looks_like_transport_stream,
+    ".dts": looks_like_dts,
+}
+
+
+def subtitle_stems(relative: str) -> tuple[str, ...]:
+    """The stems of the media that subtitles of this name may belong to, the likeliest first.
+
+    `a/film.en.srt` may belong to `a/film.en` and to `a/film`; a medium's own suffix may stand in
+    its place too, as in `film.mp4.srt`.
+    """
+    stem = relative[: len(relative) - len(suffix_of(posixpath.basename(relative)))]
+    stems = [stem]
+    while (tag := suffix_of(posixpath.basename(stem))) and (
+        _SUBTITLE_TAG.fullmatch(tag[1:]) or kind_of(f"x{tag}") in ("video", "audio")
+    ):
+        stem = stem[: -len(tag)]
+        stems.append(stem)
+    return tuple(stems)
 
 
 @cache

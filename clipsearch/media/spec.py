@@ -1,4 +1,6 @@
-"""How media is read: the size that must be kept, the size that is refused, the frames wanted."""
+"""How media is read: the size that must be kept, the size that is refused, the frames wanted, and
+the windows of sound.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +13,14 @@ from clipsearch.media.sampling import SamplingSpec
 # A 200-megapixel phone photo (16320 x 12240) and gigantic panoramas pass; decoded to RGB this
 # is 0.77 GB. Pillow's own refusal starts at 179 megapixels.
 MAX_IMAGE_MEGAPIXELS = 256.0
+
+AUDIO_WINDOW_SECONDS = 10.0  # what the usual encoders of sound were trained on
+AUDIO_HOP_SECONDS = 5.0
+SHORTEST_WINDOW_SECONDS, LONGEST_WINDOW_SECONDS = 0.1, 600.0
+
+# A window whose loudest 50 ms (root mean square, full scale is 1) stay below is silence and gets
+# no unit. Rooms in recordings murmur at -50 and above; the noise of 16 bits is at -98.
+SILENCE_DBFS = -60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,3 +44,30 @@ class ReadSpec:
             raise UsageError(f"short side of {self.short_side} pixels: use 1 or more")
         if not (self.max_image_megapixels > 0 and math.isfinite(self.max_image_megapixels)):
             raise UsageError(f"limit of {self.max_image_megapixels} megapixels: use more than 0")
+
+
+@dataclass(frozen=True, slots=True)
+class AudioSpec:
+    """The windows of sound that become units.
+
+    rate: samples a second, as the encoder takes them. A window of window_seconds begins every
+    hop_seconds. Raises UsageError for what is out of range.
+    """
+
+    rate: int
+    window_seconds: float = AUDIO_WINDOW_SECONDS
+    hop_seconds: float = AUDIO_HOP_SECONDS
+
+    def __post_init__(self) -> None:
+        if self.rate < 1:
+            raise UsageError(f"rate of {self.rate} samples a second: use 1 or more")
+        if not SHORTEST_WINDOW_SECONDS <= self.window_seconds <= LONGEST_WINDOW_SECONDS:
+            raise UsageError(
+                f"window of {self.window_seconds:g} seconds: use {SHORTEST_WINDOW_SECONDS:g} to "
+                f"{LONGEST_WINDOW_SECONDS:g}"
+            )
+        if not 0 < self.hop_seconds <= self.window_seconds:
+            raise UsageError(
+                f"hop of {self.hop_seconds:g} seconds: use more than 0, and at most the window's "
+                f"{self.window_seconds:g}"
+            )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
 import av
 from av.container import InputContainer
+from av.packet import Packet
+from av.stream import Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -46,7 +49,7 @@ class Timeline:
         video_end = None
         if stream.duration is not None:
             video_end = (begin or Fraction(0)) + stream.duration * time_base - origin
-        elif (tag := _clock(stream.metadata.get("DURATION", ""))) is not None:
+        elif (tag := clock_seconds(stream.metadata.get("DURATION", ""))) is not None:
             video_end = tag - origin  # Matroska keeps each track's end in a tag
         file_end = None if container.duration is None else container.duration * CONTAINER_TICK
         rate = stream.average_rate or stream.guessed_rate or DEFAULT_FRAME_RATE
@@ -63,9 +66,9 @@ class Timeline:
         and its packets reach it, the video may be shorter than the sound.
         """
         stated = self.video_end or self.file_end
-        if stated is None or not _missing(frames_end, stated):
+        if stated is None or not is_missing(frames_end, stated):
             return
-        if self.video_end is None and not undecodable and not _missing(read_end, stated):
+        if self.video_end is None and not undecodable and not is_missing(read_end, stated):
             return
         packets = f" ({undecodable} packets undecodable)" if undecodable else ""
         raise MediaError(
@@ -73,12 +76,13 @@ class Timeline:
         )
 
 
-def _missing(end: Fraction, stated: Fraction) -> bool:
+def is_missing(end: Fraction, stated: Fraction) -> bool:
+    """Whether so much lacks before the stated end that a file must be damaged."""
     return stated - end > max(MISSING_SECONDS, MISSING_SHARE * stated)
 
 
-def _clock(text: str) -> Fraction | None:
-    """`00:01:22.040000000` in seconds."""
+def clock_seconds(text: str) -> Fraction | None:
+    """`00:01:22.040000000` in seconds; None for other texts."""
     try:
         hours, minutes, seconds = text.split(":")
         return int(hours) * 3600 + int(minutes) * 60 + Fraction(seconds)
@@ -119,7 +123,21 @@ class Clock:
         return start, self._next
 
 
-def packets_end(container: InputContainer, stream: VideoStream) -> Fraction | None:
+def packets_of(container: InputContainer, *streams: Stream) -> Iterator[Packet[Stream]]:
+    """As the container's own `demux`, from where it stands.
+
+    A stream that begins in mid-file, as broadcasts have them, makes PyAV raise IndexError for
+    each of its packets: these are passed over.
+    """
+    while True:
+        try:
+            yield from container.demux(*streams)
+            return
+        except IndexError:
+            continue  # that packet has been read, so this comes to an end
+
+
+def packets_end(container: InputContainer, stream: Stream) -> Fraction | None:
     """Where the last packet of the stream ends, by reading (not decoding) the whole file.
 
     In seconds of the file's own clock. None where no packet has a time.
@@ -127,7 +145,7 @@ def packets_end(container: InputContainer, stream: VideoStream) -> Fraction | No
     time_base = stream.time_base or CONTAINER_TICK
     end: Fraction | None = None
     try:
-        for packet in container.demux(stream):
+        for packet in packets_of(container, stream):
             if packet.pts is not None:
                 packet_end = (packet.pts + (packet.duration or 0)) * time_base
                 end = packet_end if end is None else max(end, packet_end)

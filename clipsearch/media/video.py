@@ -15,7 +15,7 @@ from av.container import InputContainer
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
-from clipsearch.errors import MediaError
+from clipsearch.errors import MediaError, NoPictureError
 from clipsearch.media.decode import Decoded, Decoder
 from clipsearch.media.distinct import THUMBNAIL_SIDE, Sample, all_samples, distinct
 from clipsearch.media.files import check_readable, media_error, short_reason
@@ -59,9 +59,14 @@ def open_video(path: Path, spec: ReadSpec) -> MediaStream:
     return MediaStream(info, units)
 
 
-def open_container(path: Path) -> InputContainer:
-    """Local files only: a file must not make FFmpeg open another address."""
-    options = {"protocol_whitelist": "file", "format_whitelist": CONTAINER_FORMATS}
+def open_container(
+    path: Path, *, formats: str = CONTAINER_FORMATS, what: str = "a video"
+) -> InputContainer:
+    """Local files only: a file must not make FFmpeg open another address.
+
+    formats: names of FFmpeg's demuxers, separated by commas. what: it should be, for messages.
+    """
+    options = {"protocol_whitelist": "file", "format_whitelist": formats}
     try:
         return av.open(
             f"file:{os.fspath(path)}",
@@ -70,28 +75,31 @@ def open_container(path: Path) -> InputContainer:
             metadata_errors="replace",
         )
     except av.FFmpegError as error:
-        raise decode_error(error) from error
+        raise decode_error(error, what) from error
     except (ValueError, LookupError) as error:
         raise MediaError(short_reason(error)) from error
 
 
-def decode_error(error: av.FFmpegError) -> MediaError:
+def decode_error(error: av.FFmpegError, what: str = "a video") -> MediaError:
     """FFmpeg's reason without the path that its message carries."""
     if isinstance(error, av.InvalidDataError | av.EOFError | av.ArgumentError):
-        return MediaError("not a video, or damaged beyond reading")
+        return MediaError(f"not {what}, or damaged beyond reading")
     if isinstance(error, OSError):
         return media_error(error)
     return MediaError((error.strerror or type(error).__name__).lower())
 
 
 def video_stream(container: InputContainer) -> VideoStream:
-    """The first video stream that is not an embedded cover picture."""
+    """The first video stream that is not an embedded cover picture.
+
+    Raises NoPictureError if there is none but sound, MediaError if there is neither.
+    """
     for stream in container.streams.video:
         if not stream.disposition & Disposition.attached_pic:
             if cast(object, stream.codec_context) is None:
                 raise MediaError("its video codec is not supported")
             return stream
-    raise MediaError("no video stream")
+    raise (NoPictureError if container.streams.audio else MediaError)("no video stream")
 
 
 def _timeline(
