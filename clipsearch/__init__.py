@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from clipsearch.media.sampling import SamplingSpec, parse_sampling
     from clipsearch.search.align import align, find_interval
     from clipsearch.search.films import novelty_of
+    from clipsearch.search.query import Query
     from clipsearch.search.rerank import Rerank
     from clipsearch.search.spans import find_span, find_spans
     from clipsearch.types import (
@@ -76,6 +77,7 @@ __all__ = [
     "MediaError",
     "PoolingSpec",
     "Progress",
+    "Query",
     "RepoolReport",
     "Rerank",
     "SamplingSpec",
@@ -109,6 +111,7 @@ _HOMES = {
     "clipsearch.media.sampling": ("SamplingSpec", "parse_sampling"),
     "clipsearch.search.align": ("align", "find_interval"),
     "clipsearch.search.films": ("novelty_of",),
+    "clipsearch.search.query": ("Query",),
     "clipsearch.search.rerank": ("Rerank",),
     "clipsearch.search.spans": ("find_span", "find_spans"),
     "clipsearch.types": (

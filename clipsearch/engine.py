@@ -6,9 +6,10 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, Unpack, cast
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,7 +19,14 @@ from clipsearch.encoders import AUTO, load_encoder, parse_spec, resolve
 from clipsearch.encoders.base import Encoder
 from clipsearch.errors import EncoderError, UsageError
 from clipsearch.heads.choose import PoolingSpec
-from clipsearch.ingest import AddListener, AddOptions, Ingest, Progress, scopes_of
+from clipsearch.ingest import (
+    AddListener,
+    AddOptions,
+    Ingest,
+    IngestSpec,
+    Progress,
+    scopes_of,
+)
 from clipsearch.ingest.changes import find_media
 from clipsearch.ingest.frames import check_video
 from clipsearch.ingest.given import (
@@ -28,6 +36,8 @@ from clipsearch.ingest.given import (
     recorded_sampling,
     split_missing,
 )
+from clipsearch.ingest.listening import audio_spec, settle_sound, settle_texts
+from clipsearch.ingest.reading import Hearing
 from clipsearch.ingest.repool import RepoolReport
 from clipsearch.media import SamplingSpec
 from clipsearch.pooled import (
@@ -37,13 +47,14 @@ from clipsearch.pooled import (
     check_pooling,
 )
 from clipsearch.search.everyday import everyday_queries
-from clipsearch.search.query import encode_words
+from clipsearch.search.fuse import fuse
+from clipsearch.search.query import Ears, Query, encode_words, query_vectors
 from clipsearch.search.rerank import Rerank, rerank
 from clipsearch.search.retrieve import (
-    DEFAULT_KINDS,
     MERGE_GAP_SECONDS,
     SearchSpec,
     unit_kinds,
+    wanted_kinds,
 )
 from clipsearch.search.spans import SpanOptions
 from clipsearch.search.whole import search
@@ -59,9 +70,9 @@ from clipsearch.store.verify import Problem
 from clipsearch.types import (
     VECTOR_KINDS,
     Hit,
-    HitKind,
     IndexStatus,
     IngestReport,
+    Source,
     Span,
     StoredMedia,
     UnitKind,
@@ -97,6 +108,7 @@ class Index:
         self._on_notice = on_notice
         self._device = device
         self._encoder = encoder
+        self._ear: Encoder | None = None  # one of its own, for sound
         self._guard = threading.Lock()
         self._heads = Heads(store.folder, lambda: self.encoder, device=device)
 
@@ -221,6 +233,31 @@ class Index:
             return self._encoder
 
     @property
+    def ear(self) -> Encoder | None:
+        """The encoder of sound, which may be `encoder`; None for an index without sound.
+
+        Raises EncoderError when it cannot be loaded here or gives other vectors than then.
+        """
+        settings = self._store.manifest.audio
+        if settings is None:
+            return None
+        if settings.encoder == self._store.manifest.encoder:
+            ear = self.encoder
+        else:
+            with self._guard:
+                self._ear = ear = self._ear or self._load(settings.encoder)
+        if ear.audio_fingerprint != settings.fingerprint:
+            raise EncoderError(
+                f"the sound in {self.path} was encoded with {settings.fingerprint}, but "
+                f"{settings.encoder} is {ear.audio_fingerprint} here: install the weights it was "
+                "built with, or build a new index"
+            )
+        return ear
+
+    def _load(self, spec: str) -> Encoder:
+        return load_encoder(parse_spec(spec), device=self._device)
+
+    @property
     def head(self) -> Head | None:
         """The head that pools windows beside the mean; None without one.
 
@@ -260,13 +297,16 @@ class Index:
         many frames a second. Raises UsageError for other sampling than the index has.
         """
         options, listener = options or AddOptions(), listener or AddListener()
-        found, missing = split_missing(paths)
-        for failure in missing:
-            listener.on_failure(failure)
+        paths = list(paths)
+        for path in paths:
+            check_utf8(path)
         with self._store.writing(wait=options.wait, on_wait=listener.on_wait) as writer:
-            short_side = self.encoder.short_side
-            spec = ingest_spec(self._store, options, fps, short_side=short_side)
-            spec = replace(spec, head=self.head)
+            spec = self._ingest_spec(options, fps)
+            writer.follow(self._store.manifest)
+            sound = spec.hearing is not None
+            found, missing = split_missing(paths, sound=sound, texts=spec.texts)
+            for failure in missing:
+                listener.on_failure(failure)
             ingest = Ingest(
                 writer,
                 self.encoder,
@@ -278,51 +318,98 @@ class Index:
             report = ingest.run(scopes_of(found, self._store.catalog.roots()))
         return report.with_failures(missing)
 
+    def _ingest_spec(self, options: AddOptions, fps: float | None) -> IngestSpec:
+        """What a run needs to know; under the lock, as the first one settles it."""
+        encoder, new = self.encoder, not self._store.manifest.sampling
+        if not encoder.supports_images:
+            raise EncoderError(
+                f"the model {encoder.spec} takes no pictures: give it as --audio-model"
+            )
+        spec = ingest_spec(self._store, options, fps, short_side=encoder.short_side)
+        settings = settle_sound(self._store, options, encoder, self._load, new=new)
+        texts = settle_texts(self._store, options, encoder, new=new)
+        ear = self.ear
+        hearing = Hearing(ear, audio_spec(settings, ear)) if settings and ear else None
+        return replace(spec, head=self.head, hearing=hearing, texts=texts)
+
     def search(
         self,
-        query: str | Vectors,
+        query: str | Query | Vectors,
         *,
         top: int = 10,
         kind: str | Iterable[str] | None = None,
+        source: str | None = None,
         min_score: float = -1.0,
         merge_gap: float = MERGE_GAP_SECONDS,
         exact: bool = False,
         pooling: str | None = None,
         rerank: Rerank | None = None,
     ) -> list[Hit]:
-        """The `top` best hits for words, or for a (dim,) unit vector, best first.
+        """The `top` best hits for words, for a Query, or for a (dim,) unit vector, best first.
 
-        kind: "image", "frame" (moments of videos), "video" (whole videos) or "span" (the seconds
-            of videos that stand out), or several; None looks for images and moments.
-        min_score: the least cosine. merge_gap: frames of a video at most that many seconds apart
-            are one hit. exact: scan everything instead of probing the ANN index.
+        kind: "image", "frame" (moments of videos), "video" (whole videos), "span" (the seconds of
+            videos that stand out), "audio" (moments of sound) or "text" (subtitles), or several;
+            None looks for images, moments, sounds and subtitles, as far as the index has them, for
+            a vector for images and moments.
+        source: only what is seen ("visual"), heard ("audio") or said ("text").
+        min_score: the least cosine. merge_gap: frames of a video, and windows of sound, at most
+            that many seconds apart are one hit.
+        exact: scan everything instead of probing the ANN index.
         pooling: which vectors stand for whole videos, "mean" or the head's that the index has;
             None takes the head's if there is one. Vectors that were added as videos count as means.
         rerank: score the best videos again by a head; kind is then "video", or None for that. Hits
             have the head's score, which is no cosine.
 
-        Raises UsageError, or EncoderError when the encoder takes no text.
+        Hits of several of these sources are ranked by `fuse`: scores are cosines, which do not
+        compare between spaces. Raises UsageError, or EncoderError when the encoder takes no text.
         """
         if rerank is not None:
+            if source not in (None, "visual"):
+                raise UsageError("a head scores what is seen: leave out the source")
             return self._rerank(
                 query, rerank, top=top, kind=kind, min_score=min_score, exact=exact, pooling=pooling
             )
-        kinds = DEFAULT_KINDS if kind is None else (kind,) if isinstance(kind, str) else kind
-        chosen = cast(tuple[HitKind, ...], tuple(kinds))  # SearchSpec checks that it is true
-        spec = SearchSpec(top, chosen, min_score, merge_gap, exact)
-        if isinstance(query, str):
-            vectors = self._encode_text([query])
+        is_vector = not isinstance(query, str | Query)
+        kinds = wanted_kinds(self._store, kind, source, vector=is_vector)
+        spec = SearchSpec(top, tuple(chain(*kinds.values())), min_score, merge_gap, exact)
+        if isinstance(query, str | Query):
+            asked = Query(query) if isinstance(query, str) else query
+            vectors = self._query_vectors(asked, tuple(kinds))
         else:
-            vectors = np.asarray(query, np.float32).reshape(1, -1)
+            vectors = dict.fromkeys(kinds, np.asarray(query, np.float32).reshape(1, -1))
+        rankings = {
+            s: self._search(rows, replace(spec, kinds=kinds[s]), pooling)
+            for s, rows in vectors.items()
+        }
+        return fuse(rankings, top)
+
+    def _search(self, query: Vectors, spec: SearchSpec, pooling: str | None) -> list[Hit]:
+        """The best hits of one space."""
         found, _ = ask_alike(
             self._store,
             pooling,
-            lambda kind: search(self._store, vectors, replace(spec, windows=kind)),
+            lambda kind: search(self._store, query, replace(spec, windows=kind)),
         )
         return found
 
-    def _rerank(self, query: str | Vectors, how: Rerank, *, top: int, **options: Any) -> list[Hit]:
+    def _query_vectors(self, query: Query, sources: Sequence[Source]) -> dict[Source, Vectors]:
+        return query_vectors(
+            query, lambda: self.encoder, self._ears, sources=sources, on_notice=self._on_notice
+        )
+
+    def _ears(self) -> Ears | None:
+        settings, ear = self._store.manifest.audio, self.ear
+        if settings is None or ear is None:
+            return None
+        shared = settings.encoder == self._store.manifest.encoder
+        return Ears(ear, audio_spec(settings, ear), shared)
+
+    def _rerank(
+        self, query: str | Query | Vectors, how: Rerank, *, top: int, **options: Any
+    ) -> list[Hit]:
         """The best of what a search by cosines finds, by the score of a head."""
+        if isinstance(query, Query) and not query.sounds:
+            query = query.words
         if not isinstance(query, str):
             raise UsageError("a head scores words with frames: give the query as words")
         kind = options.pop("kind")
@@ -397,8 +484,8 @@ class Index:
 
         Raises UsageError.
         """
-        kinds = VECTOR_KINDS if kind is None else (kind,) if isinstance(kind, str) else kind
-        chosen = cast(tuple[HitKind, ...], tuple(kinds))
+        kinds = wanted_kinds(self._store, VECTOR_KINDS if kind is None else kind, None, vector=True)
+        chosen = tuple(chain(*kinds.values()))
         spec = SearchSpec(top, chosen)
         if "span" in chosen:
             raise UsageError(f"kind 'span' has no vectors: use some of {', '.join(VECTOR_KINDS)}")

@@ -5,18 +5,22 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from clipsearch import AddOptions, Index, Query
 from clipsearch.encoders import EncoderSpec, load_encoder, parse_spec
 from clipsearch.encoders.clap import ClapEncoder
 from clipsearch.encoders.values import unit_rows
 from clipsearch.errors import EncoderError, UsageError
+from clipsearch.media import AudioSpec, open_audio
 from clipsearch.types import Wave
 from tests.clap_files import MAX_TOKENS, SAMPLE_RATE, write_clap
+from tests.sound_files import SoundPlan, write_beeps, write_film
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -249,3 +253,50 @@ def test_relative_folders_become_absolute(tmp_path: Path, monkeypatch: pytest.Mo
 def test_bad_specs_of_sounds_are_refused(text: str) -> None:
     with pytest.raises(UsageError, match=f"use {text.partition(':')[0]}"):
         parse_spec(text)
+
+
+def test_an_index_hears_with_clap_in_a_space_of_its_own(folder: Path, tmp_path: Path) -> None:
+    media = tmp_path / "media"
+    media.mkdir()
+    plan = SoundPlan(rate=SAMPLE_RATE, seconds=8.0, beeps=tuple(np.arange(0.5, 7.5, 0.25)))
+    for name, codec in (("a.wav", "pcm_s16le"), ("b.mp3", "libmp3lame"), ("c.m4a", "aac")):
+        write_beeps(media / name, replace(plan, codec=codec))
+    write_film(media / "d.mp4", replace(plan, codec="aac"), frames=100)
+    write_beeps(media / "low.wav", replace(plan, hertz=60.0))
+    with Index.create(tmp_path / "index", model="fake:16") as index:
+        report = index.add([media], options=AddOptions(audio_model=f"clap:{folder}"))
+        assert (report.added, report.failures) == (5, ())
+        status = index.status()
+        assert (status.dim, status.rows_heard) == (16, 5)
+        assert status.hears is not None
+        assert status.hears.startswith("clap@")
+        stored = {
+            media.path.name: index._store.windows(media.id, "audio").vectors[0]
+            for media in index.media()
+        }
+        for name in ("b.mp3", "c.m4a", "d.mp4"):
+            assert stored["a.wav"] @ stored[name] >= 0.99
+        [(_, wave)] = open_audio(media / "a.wav", AudioSpec(SAMPLE_RATE)).units
+        _, right = directly(folder, [wave])
+        np.testing.assert_allclose(stored["a.wav"], unit_rows(right)[0], atol=5e-4)  # fp16
+        hits = index.search("high", kind="audio")
+        texts, _ = directly(folder, [wave])
+        expected = unit_rows(texts)[TEXTS.index("high")]
+        scores = {hit.path.name: hit.score for hit in hits}
+        assert scores == pytest.approx(
+            {name: float(vector @ expected) for name, vector in stored.items()}, abs=1e-3
+        )
+        [first, *_] = index.search(Query(sounds=(media / "low.wav",)))
+        assert (first.path.name, first.kind) == ("low.wav", "audio")
+    with Index.open(tmp_path / "index") as index:
+        assert index.search("high", kind="audio")[0].kind == "audio"
+    write_clap(tmp_path / "other", seed=1)
+    shutil.copytree(tmp_path / "other", folder.parent / "swapped")
+    manifest = Index.open(tmp_path / "index")._store
+    audio = replace(manifest.manifest.audio, encoder=f"clap:{folder.parent / 'swapped'}")
+    manifest.update_manifest(audio=audio)
+    with (
+        Index.open(tmp_path / "index") as index,
+        pytest.raises(EncoderError, match=r"the sound in .* was encoded with clap@"),
+    ):
+        index.search("high", kind="audio")

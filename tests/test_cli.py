@@ -327,7 +327,7 @@ def test_status_and_list(here):
     [
         ("clipsearch.engine.Index.search", ["query", "red"]),
         ("clipsearch.engine.load_encoder", ["index", "m", "--model", "fake", "--index", "new"]),
-        ("clipsearch.ingest.run.open_media", ["index", "m", "--model", "fake"]),
+        ("clipsearch.ingest.reading.open_media", ["index", "m", "--model", "fake"]),
     ],
 )
 def test_an_interrupt_anywhere_ends_with_130(built, empty, monkeypatch, target, arguments):

@@ -13,6 +13,7 @@ from PIL import Image
 import clipsearch
 from clipsearch import AddListener, AddOptions, Failure, Index, IngestReport, SamplingSpec
 from clipsearch.encoders import load_encoder, parse_spec
+from clipsearch.ingest import reading
 from clipsearch.ingest import run as ingest_run
 from clipsearch.ingest.scopes import Scope, scopes_of
 
@@ -50,7 +51,7 @@ def no_reading(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise AssertionError("nothing should be decoded")
 
-    monkeypatch.setattr(ingest_run, "open_media", refuse)
+    monkeypatch.setattr(reading, "open_media", refuse)
 
 
 def test_words_find_pictures(index: Index, folder: Path) -> None:
@@ -182,14 +183,14 @@ def test_bad_files_are_reported_once_each_and_not_read_again(
 def test_retry_failed_reads_unchanged_failures_again(
     index: Index, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = ingest_run.open_media
+    real = reading.open_media
 
     def broken(*_: object) -> object:
         raise clipsearch.MediaError("no codec")
 
-    monkeypatch.setattr(ingest_run, "open_media", broken)
+    monkeypatch.setattr(reading, "open_media", broken)
     assert len(index.add([folder]).failures) == 4
-    monkeypatch.setattr(ingest_run, "open_media", real)
+    monkeypatch.setattr(reading, "open_media", real)
     assert len(index.add([folder]).failures) == 4
     retried = index.add([folder], options=AddOptions(retry_failed=True))
     assert (counts(retried), retried.failures) == ((0, 4, 0, 0, 0), ())
@@ -203,7 +204,7 @@ def test_a_full_disk_stops_the_run_and_keeps_what_was_published(
     def full(*_: object) -> object:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(ingest_run, "open_media", full)
+    monkeypatch.setattr(reading, "open_media", full)
     with pytest.raises(OSError, match="No space left"):
         index.add([folder])
     assert first(index, "red") == "red.png"

@@ -72,6 +72,7 @@ def test_a_hit_as_values():
         "start": None,
         "end": None,
         "moment": None,
+        "text": None,
     }
     assert hit_record(MOMENT)["end"] == 12.04
 

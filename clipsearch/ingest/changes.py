@@ -36,9 +36,11 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What to do with a file: `same` and `moved` keep the vectors of `media`."""
+    """What to do with a file: `same` and `moved` keep the vectors of `media`, `more` adds to them
+    what was not looked at yet.
+    """
 
-    action: Literal["same", "moved", "read"]
+    action: Literal["same", "moved", "read", "more"]
     content_hash: str
     media: StoredMedia | None = None
 

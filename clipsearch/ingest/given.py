@@ -9,14 +9,19 @@ from pathlib import Path
 from clipsearch.encoders import AUTO, parse_spec
 from clipsearch.errors import EncoderError, UsageError
 from clipsearch.ingest.options import AddOptions
+from clipsearch.ingest.reading import sources_in
 from clipsearch.ingest.run import IngestSpec
 from clipsearch.media import ReadSpec, SamplingSpec, kind_of
 from clipsearch.media.discover import WalkSpec
 from clipsearch.media.sampling import WINDOW_SECONDS
 from clipsearch.store.recipes import check_recipe
 from clipsearch.store.store import Store
-from clipsearch.types import Failure
+from clipsearch.types import MEDIA_KINDS, Failure
 
+_LEFT_OUT = {
+    "audio": "this index has no sound: --audio or --audio-model gives it some",
+    "subtitles": "this index has no subtitles: --subtitles takes them in",
+}
 WINDOW_KEY = "window_seconds"  # kept beside the sampling in the manifest
 
 
@@ -39,7 +44,9 @@ def ingest_spec(
     return IngestSpec(
         read=ReadSpec(short_side, options.max_image_megapixels, sampling),
         window_seconds=window_seconds,
-        walk=WalkSpec(frozenset(options.exclude_dirs), options.include_hidden),
+        walk=WalkSpec(
+            frozenset(options.exclude_dirs), options.include_hidden, frozenset(MEDIA_KINDS)
+        ),
         batch_size=options.batch_size,
         workers=options.workers or os.cpu_count() or 1,
         retry_failed=options.retry_failed,
@@ -106,14 +113,21 @@ def check_utf8(path: str | os.PathLike[str]) -> None:
         raise UsageError(f"{shown} is not valid UTF-8: rename it first") from None
 
 
-def split_missing(paths: Iterable[str | os.PathLike[str]]) -> tuple[list[Path], list[Failure]]:
-    """What there is of some paths, resolved, and why not for the others."""
+def split_missing(
+    paths: Iterable[str | os.PathLike[str]], *, sound: bool, texts: bool
+) -> tuple[list[Path], list[Failure]]:
+    """What there is of some paths, resolved, and why not for the others; in an index with sound,
+    with texts, or without.
+    """
     found, missing = [], []
     for given in paths:
         check_utf8(given)
         path = Path(given).expanduser().resolve()
-        if path.is_file() and kind_of(path.name) is None:
-            missing.append(Failure(path, "its name is not that of a picture or a video"))
+        kind = kind_of(path.name)
+        if path.is_file() and kind is None:
+            missing.append(Failure(path, "its name is not that of a picture, a video or a sound"))
+        elif path.is_file() and kind and not sources_in(kind, sound=sound, texts=texts):
+            missing.append(Failure(path, _LEFT_OUT[kind]))
         elif path.exists():
             found.append(path)
         else:

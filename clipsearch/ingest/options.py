@@ -25,6 +25,13 @@ class AddOptions:
     exclude_dirs: folder names to leave out, besides version control and thumbnails.
     workers: reading threads; None takes one per core.
     retry_failed: read files again that failed before and have not changed since.
+    audio: whether sound files and the sound of videos are indexed; None takes what the index has,
+        and for a new one whether its encoder, or one given as audio_model, takes sound.
+    audio_model: an encoder of sound besides the index's own, in a space of its own, such as "clap".
+    audio_window_seconds, audio_hop_seconds: windows of sound, one every hop; None takes what the
+        index has, or 10 and 5 seconds.
+    subtitles: whether subtitle files and streams are indexed; None takes what the index has, and
+        they are for a new one. What an older index lacks is read when it is asked for.
     wait: for another process that is writing; otherwise IndexLockedError.
     """
 
@@ -36,6 +43,11 @@ class AddOptions:
     max_image_megapixels: float = MAX_IMAGE_MEGAPIXELS
     workers: int | None = None
     retry_failed: bool = False
+    audio: bool | None = None
+    audio_model: str | None = None
+    audio_window_seconds: float | None = None
+    audio_hop_seconds: float | None = None
+    subtitles: bool | None = None
     wait: bool = True
 
     def __post_init__(self) -> None:

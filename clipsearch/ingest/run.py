@@ -5,14 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clipsearch.encoders.base import Encoder, Prepared
+import numpy as np
+
+from clipsearch.encoders.base import Encoder
+from clipsearch.encoders.long_texts import encode_texts
 from clipsearch.errors import MediaError
 from clipsearch.heads.sampling import crowded_notice
-from clipsearch.ingest.batcher import Batcher, PartialMedia
+from clipsearch.ingest.batcher import Batcher, Encode, Part, PartialMedia
 from clipsearch.ingest.changes import Candidate, Decider, Decision, candidates
 from clipsearch.ingest.pooling import (
     crowded_windows,
@@ -20,8 +23,9 @@ from clipsearch.ingest.pooling import (
     with_windows,
 )
 from clipsearch.ingest.readahead import read_ahead
+from clipsearch.ingest.reading import Chunk, Event, Hearing, Reader, Trouble
 from clipsearch.ingest.scopes import Scope, is_below
-from clipsearch.media import ReadSpec, open_media
+from clipsearch.media import ReadSpec
 from clipsearch.media.discover import Unreadable, WalkSpec, discover
 from clipsearch.store.writer import UNPOOLED, Writer
 from clipsearch.types import (
@@ -31,8 +35,8 @@ from clipsearch.types import (
     FoundFile,
     IngestReport,
     MediaInfo,
+    Source,
     StoredMedia,
-    Unit,
 )
 
 if TYPE_CHECKING:
@@ -41,9 +45,12 @@ if TYPE_CHECKING:
 # A kill loses at most what was not published: a few seconds of work.
 PUBLISH_SECONDS = 3.0
 PUBLISH_ROWS = 8192
-CHUNK_UNITS = 8  # frames handed over at once by a reader
 
-Event = Decision | MediaInfo | list[tuple[Unit, Prepared]]
+NO_EAR = (
+    "{count} sound files were left out: this index has no encoder of sound; --audio-model clap "
+    "gives it one"
+)
+EAR_OFF = "{count} sound files were left out: --audio takes them in"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +64,8 @@ class IngestSpec:
     workers: int = 2
     retry_failed: bool = False
     head: Head | None = None  # that pools windows beside the mean
+    hearing: Hearing | None = None  # how sound is indexed; None: it is not
+    texts: bool = False  # whether subtitles are indexed
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +103,8 @@ class Ingest:
         self._on_failure, self._on_progress = on_failure, on_progress
         self._count_files = count_files
         self._decider = Decider(writer.catalog)
-        self._batcher = Batcher(encoder, spec.batch_size)
+        self._reader = Reader(encoder, spec.read, spec.hearing, spec.texts)
+        self._batcher = Batcher(self._encoders(), spec.batch_size)
         self._ready: list[EncodedMedia] = []
         self._ready_rows = 0
         self._moves: list[tuple[int, FoundFile]] = []
@@ -103,7 +113,7 @@ class Ingest:
         self._counts = dict.fromkeys(("added", "updated", "unchanged", "moved", "removed"), 0)
         self._failures: list[Failure] = []
         self._warnings: list[str] = []
-        self._done = self._units = self._crowded = 0
+        self._done = self._units = self._crowded = self._unheard = 0
         self._total: int | None = None
 
     def run(self, scopes: Sequence[Scope]) -> IngestReport:
@@ -131,9 +141,24 @@ class Ingest:
         self._writer.maintain()
         if self._crowded and self._spec.head is not None:
             self._warnings.append(crowded_notice(self._crowded, self._spec.head))
+        if self._unheard:
+            notice = EAR_OFF if self._encoder.supports_audio else NO_EAR
+            self._warnings.append(notice.format(count=self._unheard))
         return IngestReport(
             **self._counts, failures=tuple(self._failures), warnings=tuple(self._warnings)
         )
+
+    def _encoders(self) -> dict[Source, Encode]:
+        encoder, hearing = self._encoder, self._spec.hearing
+        found: dict[Source, Encode] = {
+            "visual": lambda pictures: encoder.encode_images(pictures, normalize=False)
+        }
+        if hearing is not None:
+            ear = hearing.encoder
+            found["audio"] = lambda waves: ear.encode_audio(waves, normalize=False)
+        if self._spec.texts:
+            found["text"] = lambda texts: encode_texts(encoder, texts, normalize=False).vectors
+        return found
 
     def _look_through(self, scope: Scope) -> _Look:
         self._writer.catalog.add_root(scope.root)
@@ -168,7 +193,7 @@ class Ingest:
             known = candidate.known
             if known is not None:
                 self._seen.add(known.id)
-            if known is None or not candidate.untouched:
+            if known is None or not candidate.untouched or self._lacks(known):
                 yield candidate
             elif known.state == "failed":
                 if self._spec.retry_failed:
@@ -180,26 +205,29 @@ class Ingest:
                 self._counts["unchanged"] += 1
                 self._tell(done=1)
 
-    def _read(self, candidate: Candidate) -> Iterator[Event]:
+    def _lacks(self, known: StoredMedia) -> tuple[Source, ...]:
+        """What was not looked at in a file yet: the index had no sound or texts then."""
+        if known.state == "failed":
+            return ()
+        return tuple(s for s in self._reader.sources(known.kind) if s not in known.sources)
+
+    def _read(self, candidate: Candidate) -> Iterator[Decision | Event]:
         """In a reader's thread: decide, and if need be decode and prepare."""
         decision = self._decider.decide(candidate)
         retry = self._spec.retry_failed and decision.media and decision.media.state == "failed"
         if retry:
             decision = Decision("read", decision.content_hash)
+        sources = self._reader.sources(candidate.file.kind)
+        info = None
+        if decision.action == "same" and decision.media is not None:
+            sources, info = self._lacks(decision.media), decision.media.info
+            if sources:
+                decision = replace(decision, action="more")
         yield decision
-        if decision.action != "read":
-            return
-        stream = open_media(candidate.file, self._spec.read)
-        yield stream.info
-        chunk = []
-        for unit, pixels in stream.units:
-            chunk.append((unit, self._encoder.prepare(pixels)))
-            if len(chunk) == CHUNK_UNITS:
-                yield chunk
-                chunk = []
-        yield chunk
+        if decision.action in ("read", "more"):
+            yield from self._reader.events(candidate.file, sources, info)
 
-    def _take(self, candidate: Candidate, events: Iterator[Event]) -> None:
+    def _take(self, candidate: Candidate, events: Iterator[Decision | Event]) -> None:
         """Follow one file to its end; a file that cannot be read is noted and left."""
         media: PartialMedia | None = None
         decision: Decision | None = None
@@ -210,8 +238,9 @@ class Ingest:
                     self._act(candidate, decision)
                 elif isinstance(event, MediaInfo):
                     assert decision is not None, "readers decide before they open"
-                    media = PartialMedia(candidate.file, decision.content_hash, event)
-                    self._batcher.start(media)
+                    media = self._start(candidate, decision, event)
+                elif isinstance(event, Trouble):
+                    self._warnings.append(f"{candidate.file.path}: {event.reason}")
                 else:
                     assert media is not None, "readers open before they decode"
                     self._add_units(media, event)
@@ -226,40 +255,61 @@ class Ingest:
             media.finished = True
             self._counts["added" if candidate.known is None else "updated"] += 1
 
+    def _start(self, candidate: Candidate, decision: Decision, info: MediaInfo) -> PartialMedia:
+        sources = self._reader.sources(candidate.file.kind)
+        kept: tuple[Source, ...] = ()
+        if decision.action == "more" and decision.media is not None:
+            sources, kept = self._lacks(decision.media), decision.media.sources
+        parts = {source: Part() for source in sources}
+        media = PartialMedia(candidate.file, decision.content_hash, info, parts, kept)
+        self._batcher.start(media)
+        return media
+
     def _act(self, candidate: Candidate, decision: Decision) -> None:
         media = decision.media
         if media is None:
             return
         self._seen.add(media.id)
+        if decision.action == "more":
+            return
         self._moves.append((media.id, candidate.file))
         if media.state == "failed":
             self._fail(candidate.file.path, media.error or "failed before")
         else:
             self._counts["unchanged" if decision.action == "same" else "moved"] += 1
 
-    def _add_units(self, media: PartialMedia, chunk: list[tuple[Unit, Prepared]]) -> None:
-        for unit, prepared in chunk:
-            self._batcher.add(media, unit, prepared)
-        self._tell(units=len(chunk))
+    def _add_units(self, media: PartialMedia, chunk: Chunk) -> None:
+        for unit, content in chunk.pairs:
+            self._batcher.add(media, chunk.source, unit, content)
+        self._tell(units=len(chunk.pairs))
         self._hand_over()
 
     def _hand_over(self) -> None:
         """Move completed files from the batcher to the next publication; publish when due."""
         for media in self._batcher.completed():
-            batch = self._pooled(media)
-            self._ready.append(EncodedMedia(media.file, media.content_hash, media.info, batch))
-            self._ready_rows += len(batch.units)
+            batches = {s: self._batch(s, part) for s, part in media.parts.items()}
+            encoded = EncodedMedia(media.file, media.content_hash, media.info, batches, media.kept)
+            self._ready.append(encoded)
+            self._ready_rows += encoded.row_count
         due = time.monotonic() - self._published_at >= PUBLISH_SECONDS
         if (self._ready or self._moves) and (due or self._ready_rows >= PUBLISH_ROWS):
             self._publish()
             self._writer.maintain()
 
-    def _pooled(self, media: PartialMedia) -> EmbeddingBatch:
+    def _batch(self, source: Source, part: Part) -> EmbeddingBatch:
         head, seconds = self._spec.head, self._spec.window_seconds
+        if not part.units:
+            return EmbeddingBatch(np.empty((0, self._dim(source)), np.float32), ())
+        rows, norms = with_norms(part.raw())
+        if source != "visual":
+            return EmbeddingBatch(rows, tuple(part.units), norms)
         if head is not None:
-            self._crowded += crowded_windows(media.units, window_seconds=seconds, head=head)
-        rows, norms = with_norms(media.raw())
-        return with_windows(rows, norms, media.units, window_seconds=seconds, head=head)
+            self._crowded += crowded_windows(part.units, window_seconds=seconds, head=head)
+        return with_windows(rows, norms, part.units, window_seconds=seconds, head=head)
+
+    def _dim(self, source: Source) -> int:
+        hearing = self._spec.hearing
+        return hearing.encoder.dim if source == "audio" and hearing else self._encoder.dim
 
     def _publish(self) -> None:
         ready, self._ready, self._ready_rows = self._ready, [], 0
@@ -300,7 +350,9 @@ class Ingest:
         for file in discover(
             scope.root, under=scope.under, on_unreadable=on_unreadable, spec=self._spec.walk
         ):
-            if _is_utf8(file.relative):
+            if not self._reader.sources(file.kind):
+                self._unheard += file.kind == "audio"
+            elif _is_utf8(file.relative):
                 yield file
             else:
                 on_unreadable(file.relative, "its name is not valid UTF-8: rename it")

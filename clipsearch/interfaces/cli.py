@@ -83,8 +83,8 @@ def index(
         str,
         typer.Option(
             help="For a new index: auto, builtin, or an open_clip model such as "
-            "ViT-B-32/laion2b_s34b_b79k, hf-hub:ORG/NAME, ViT-B-32//path/weights.pt or "
-            "clip4clip:FILE, the CLIP of a CLIP4Clip checkpoint."
+            "ViT-B-32/laion2b_s34b_b79k, hf-hub:ORG/NAME, ViT-B-32//path/weights.pt, "
+            "clip4clip:FILE, the CLIP of a CLIP4Clip checkpoint, or audioclip:FILE."
         ),
     ] = "auto",
     recipe: Annotated[
@@ -119,6 +119,37 @@ def index(
     ] = None,
     pooling_weights: PoolingWeightsOption = None,
     max_frames: MaxFramesOption = None,
+    audio: Annotated[
+        bool | None,
+        typer.Option(
+            "--audio/--no-audio",
+            help="Index sound files and the sound of videos. [default: as the index has it; for a "
+            "new one whether there is an encoder of sound]",
+            show_default=False,
+        ),
+    ] = None,
+    audio_model: Annotated[
+        str | None,
+        typer.Option(
+            help="An encoder of sound with a space of its own: clap, clap:ORG/NAME, clap:FOLDER or "
+            "audioclip:FILE. [default: the model, if it takes sound]"
+        ),
+    ] = None,
+    audio_window: Annotated[
+        float | None, typer.Option(help="Seconds of sound in one vector. [default: 10]")
+    ] = None,
+    audio_hop: Annotated[
+        float | None, typer.Option(help="Seconds from one window to the next. [default: 5]")
+    ] = None,
+    subtitles: Annotated[
+        bool | None,
+        typer.Option(
+            "--subtitles/--no-subtitles",
+            help="Index .srt and .vtt files and the subtitles in videos. [default: as the index "
+            "has it; for a new one yes]",
+            show_default=False,
+        ),
+    ] = None,
     exclude_dir: Annotated[
         list[str] | None, typer.Option(help="Folder name to leave out; may be repeated.")
     ] = None,
@@ -157,6 +188,11 @@ def index(
             MAX_IMAGE_MEGAPIXELS if max_image_megapixels is None else max_image_megapixels
         ),
         retry_failed=retry_failed,
+        audio=audio,
+        audio_model=audio_model,
+        audio_window_seconds=audio_window,
+        audio_hop_seconds=audio_hop,
+        subtitles=subtitles,
         wait=not no_wait,
     )
     head = pooling_spec(pooling, pooling_weights, max_frames)

@@ -35,19 +35,31 @@ from clipsearch.interfaces.places import index_folder
 from clipsearch.interfaces.render import hit_record, output_format
 
 if TYPE_CHECKING:
+    from clipsearch.search.query import Query
     from clipsearch.search.rerank import Rerank
 
 
 def query(
-    text: Annotated[list[str], typer.Argument(help="What to look for, in words.")],
+    text: Annotated[
+        list[str] | None,
+        typer.Argument(help="What to look for, in words; a file of sound stands for its sound."),
+    ] = None,
+    audio_file: Annotated[
+        list[str] | None,
+        typer.Option(help="Look for this sound, or the sound of this video; may be repeated."),
+    ] = None,
     index: IndexOption = None,
     top: Annotated[int, typer.Option("-t", "--top", "-k", min=1, help="Hits to print.")] = 10,
     kind: Annotated[
         list[str] | None,
         typer.Option(
-            help="image, frame (moments of videos), video (whole videos) or span (the seconds of "
-            "videos that stand out); may be repeated. [default: image and frame]"
+            help="image, frame (moments of videos), video (whole videos), span (the seconds of "
+            "videos that stand out), audio (moments of sound) or text (subtitles); may be "
+            "repeated. [default: image, frame, audio and text]"
         ),
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option(help="Only what is seen (visual), heard (audio) or said (text).")
     ] = None,
     min_score: Annotated[float, typer.Option(help="Least cosine of a hit.")] = -1.0,
     merge_gap: Annotated[
@@ -93,19 +105,20 @@ def query(
     ] = False,
     device: DeviceOption = "auto",
 ) -> None:
-    """Print the images, moments, videos or spans that match words best."""
+    """Print the images, moments, videos, spans, sounds or subtitles that match words best."""
     from clipsearch.engine import Index
 
     render = output_format(paths=filepath_only, paths0=print0, json=json, jsonl=jsonl, csv=csv)
     export = Export.of(cut, export_clips, pad, reencode=reencode, overwrite=overwrite)
-    words = " ".join(text)
+    asked = _asked(text or [], audio_file or [])
     again = _rerank(rerank, pooling_weights, candidates)
     folder = index_folder(index, os.environ, Path.cwd())
     with Index.open(folder, device=device, on_notice=say) as opened:
         hits = opened.search(
-            words,
+            asked,
             top=top,
             kind=kind or None,
+            source=source,
             min_score=min_score,
             merge_gap=merge_gap,
             exact=exact,
@@ -113,13 +126,23 @@ def query(
             rerank=again,
         )
         write(render([hit_record(hit) for hit in hits]))
-        pieces = [Piece(hit.path, hit.start, hit.end, hit.score, words) for hit in hits]
+        name = " ".join([asked.words, *map(str, asked.sounds)]).strip()
+        pieces = [Piece(hit.path, hit.start, hit.end, hit.score, name) for hit in hits]
         if pieces:
             export.write(pieces, is_current=opened.is_current)
     if not hits:
         say("nothing found")
         if fail_empty or export.wanted:
             raise typer.Exit(EXIT_EMPTY)
+
+
+def _asked(terms: list[str], sounds: list[str]) -> Query:
+    from clipsearch.search.query import Query
+
+    if not sounds:
+        return Query.of_terms(terms)
+    more = Query.of_terms(terms) if terms else None
+    return Query(more.words if more else "", (*(more.sounds if more else ()), *sounds))
 
 
 def _rerank(head: str | None, weights: Path | None, candidates: int) -> Rerank | None:

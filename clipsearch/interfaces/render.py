@@ -24,7 +24,8 @@ Format = Callable[[Sequence[Record]], str]
 COLUMNS_WITH_TIME = ("start", "end", "moment")
 DECIMALS = 3
 NUMERIC = ("score", "similarity", "contrast", "size_bytes", "duration", "width", "height")
-NOT_IN_TSV = ("kind", "moment")  # of hits: score, path, start, end is what other tools print
+OF_ALL_HITS = ("score", "path", "start", "end")  # what other tools print, and so comes first
+OF_OTHER_HITS = ("kind", "text")  # where sounds or subtitles are among them
 
 
 def hit_record(hit: Hit) -> Record:
@@ -36,6 +37,7 @@ def hit_record(hit: Hit) -> Record:
         "start": _rounded(hit.start),
         "end": _rounded(hit.end),
         "moment": _rounded(hit.moment),
+        "text": hit.text,
     }
 
 
@@ -117,7 +119,10 @@ def as_tsv(records: Sequence[Record]) -> str:
     """A header and one tab-separated line a record; tabs, line ends and `\\` are escaped."""
     if not records:
         return ""
-    columns = [name for name in records[0] if "score" not in records[0] or name not in NOT_IN_TSV]
+    columns = list(records[0])
+    if "score" in columns:
+        mixed = any(record["kind"] in ("audio", "text") for record in records)
+        columns = [*OF_ALL_HITS, *(OF_OTHER_HITS if mixed else ())]
     lines = ["\t".join(columns)]
     lines += ["\t".join(_cell(record[name]) for name in columns) for record in records]
     return "\n".join(lines) + "\n"

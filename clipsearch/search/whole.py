@@ -14,7 +14,7 @@ from clipsearch.search.retrieve import SearchSpec, retrieve
 from clipsearch.search.spans import MIN_SECONDS
 from clipsearch.store.lookup import NO_MEDIA
 from clipsearch.store.store import Store
-from clipsearch.types import Hit, Span, Vectors
+from clipsearch.types import SOURCE_OF, Hit, Span, Vectors
 
 SPANS_A_VIDEO = 5
 VIDEOS_PER_HIT = 32  # looked at, at most
@@ -25,8 +25,8 @@ MORE_FRAMES = 4  # factor, while the frames do not settle the ranking
 
 def search(store: Store, query: Vectors, spec: SearchSpec) -> list[Hit]:
     """The `spec.top` best hits of all kinds asked for, spans among them, best first."""
-    store.check_queries(query)
     others = tuple(kind for kind in spec.kinds if kind != "span")
+    store.check_queries(query, SOURCE_OF[others[0]] if others else "visual")
     hits = retrieve(store, query, replace(spec, kinds=others)) if others else []
     if "span" not in spec.kinds:
         return hits

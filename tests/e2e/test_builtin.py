@@ -76,6 +76,6 @@ def test_again_nothing_is_decoded(here, monkeypatch):
     def refuse(file, _spec):
         raise AssertionError(f"{file.path} was decoded")
 
-    monkeypatch.setattr("clipsearch.ingest.run.open_media", refuse)
+    monkeypatch.setattr("clipsearch.ingest.reading.open_media", refuse)
     again = run("index", "media").ok()
     assert f"unchanged {len(PHOTOS) + len(VIDEOS)}," in again.err

@@ -31,7 +31,7 @@ def no_decoding(monkeypatch):
     def refuse(file, _spec):
         raise AssertionError(f"{file.path} was decoded")
 
-    monkeypatch.setattr("clipsearch.ingest.run.open_media", refuse)
+    monkeypatch.setattr("clipsearch.ingest.reading.open_media", refuse)
 
 
 def summary(ran) -> str:
@@ -152,7 +152,7 @@ def test_a_known_bad_file_is_told_again_but_not_read(here, no_decoding):
     with pytest.MonkeyPatch.context() as patch:
         from clipsearch.media import open_media
 
-        patch.setattr("clipsearch.ingest.run.open_media", open_media)
+        patch.setattr("clipsearch.ingest.reading.open_media", open_media)
         first = run("index", "m").ok()
     again = run("index", "m").ok()
     assert again.skipped == first.skipped
@@ -212,7 +212,7 @@ def test_one_empty_root_of_two_loses_nothing(here, no_decoding):
     with pytest.MonkeyPatch.context() as patch:
         from clipsearch.media import open_media
 
-        patch.setattr("clipsearch.ingest.run.open_media", open_media)
+        patch.setattr("clipsearch.ingest.reading.open_media", open_media)
         run("index", "n").ok()
     shutil.rmtree(here / "m")
     (here / "m").mkdir()

@@ -1,0 +1,95 @@
+"""Whether an index takes sound and subtitles in, and with which encoder: settled when it is asked
+for first, and the same from then on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from clipsearch.encoders import parse_spec
+from clipsearch.encoders.base import Encoder
+from clipsearch.errors import EncoderError, UsageError
+from clipsearch.ingest.options import AddOptions
+from clipsearch.media.spec import AUDIO_HOP_SECONDS, AUDIO_WINDOW_SECONDS, AudioSpec
+from clipsearch.store.manifest import AudioSettings
+from clipsearch.store.store import Store
+
+Load = Callable[[str], Encoder]  # an encoder spec → the encoder
+
+
+def settle_sound(
+    store: Store, options: AddOptions, encoder: Encoder, load: Load, *, new: bool
+) -> AudioSettings | None:
+    """How the index hears; recorded when sound is asked for, or comes with the encoder of a new
+    index. None: it does not.
+
+    Raises UsageError for other settings than the index has, EncoderError for a model that takes no
+    sound.
+    """
+    has = store.manifest.audio
+    if has is not None:
+        _check_alike(store, options, has)
+        return has
+    wanted = options.audio
+    if wanted is None:
+        wanted = options.audio_model is not None or (new and encoder.supports_audio)
+    if not wanted:
+        if options.audio_model is not None:
+            raise UsageError("audio_model is for sound: leave it out, or leave audio on")
+        return None
+    own = store.manifest.encoder
+    name = own if options.audio_model is None else str(parse_spec(options.audio_model))
+    ear = encoder if name is None or name == own else load(name)
+    if not ear.supports_audio:
+        raise EncoderError(
+            f"the model {ear.spec} takes no sound: give --audio-model clap, or another that does"
+        )
+    settings = AudioSettings(
+        encoder=name or str(ear.spec),
+        fingerprint=ear.audio_fingerprint,
+        dim=ear.dim,
+        window_seconds=options.audio_window_seconds or AUDIO_WINDOW_SECONDS,
+        hop_seconds=options.audio_hop_seconds or AUDIO_HOP_SECONDS,
+    )
+    audio_spec(settings, ear)  # refuses windows that cannot be
+    store.update_manifest(audio=settings)
+    return settings
+
+
+def settle_texts(store: Store, options: AddOptions, encoder: Encoder, *, new: bool) -> bool:
+    """Whether subtitles are indexed; recorded like sound. Raises UsageError and EncoderError."""
+    has = store.manifest.texts
+    if has and options.subtitles is False:
+        raise UsageError(f"{store.folder} has subtitles: use another --index to go without them")
+    wanted = has or (new and encoder.supports_text)
+    if options.subtitles is not None:
+        wanted = options.subtitles
+    if wanted and not encoder.supports_text:
+        raise EncoderError(f"the model {encoder.spec} takes no text, so no subtitles")
+    if wanted != has:
+        store.update_manifest(texts=wanted)
+    return wanted
+
+
+def audio_spec(settings: AudioSettings, ear: Encoder) -> AudioSpec:
+    """How sound is cut for an encoder. Raises UsageError for windows that cannot be."""
+    return AudioSpec(ear.sample_rate, settings.window_seconds, settings.hop_seconds)
+
+
+def _check_alike(store: Store, options: AddOptions, has: AudioSettings) -> None:
+    if options.audio is False:
+        raise UsageError(f"{store.folder} has sound: use another --index to go without it")
+    given = options.audio_model
+    if given is not None and str(parse_spec(given)) != has.encoder:
+        raise UsageError(
+            f"{store.folder} hears by {has.encoder}, not by {given}: use another --index"
+        )
+    for name, wanted, is_so in (
+        ("windows", options.audio_window_seconds, has.window_seconds),
+        ("hops", options.audio_hop_seconds, has.hop_seconds),
+    ):
+        if wanted is not None and wanted != is_so:
+            raise UsageError(
+                f"{store.folder} hears in {name} of {is_so:g} seconds, not {wanted:g}: use another "
+                "--index"
+            )

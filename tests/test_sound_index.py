@@ -1,0 +1,268 @@
+"""Sound and subtitles in an index: found, kept up to date, and never a reason to stop."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from clipsearch import AddOptions, Index, Query
+from clipsearch.errors import EncoderError, MediaError, UsageError
+from clipsearch.store.manifest import AudioSettings
+from tests.sound_files import SoundPlan, write_beeps, write_film, write_float_wav
+
+LOW, HIGH = 100.0, 4000.0
+SRT = """1
+00:00:01,000 --> 00:00:02,500
+a red door
+
+2
+00:00:02,000 --> 00:00:03,000
+something green
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A red picture, a film that beeps high at 0.5, 1.25 and 3.2 s, with subtitles, a low sound."""
+    media = tmp_path / "media"
+    media.mkdir()
+    Image.new("RGB", (64, 64), (255, 0, 0)).save(media / "red.png")
+    write_film(media / "film.mp4", SoundPlan("aac", hertz=HIGH), frames=100)
+    write_beeps(media / "low.wav", SoundPlan(beeps=(7.0,), seconds=12.0, hertz=LOW))
+    (media / "film.en.srt").write_bytes(b"\xef\xbb\xbf" + SRT.encode())
+    return media
+
+
+@pytest.fixture
+def index(tmp_path: Path, folder: Path) -> Index:
+    made = Index.create(tmp_path / "index", model="fake")
+    report = made.add([folder])
+    assert (report.added, report.failures, report.warnings) == (4, (), ())
+    return made
+
+
+def test_one_question_is_answered_by_what_is_seen_heard_and_said(index: Index) -> None:
+    hits = index.search("a red high whistle", top=20)
+    by_kind = {hit.kind: hit for hit in reversed(hits)}
+    assert set(by_kind) == {"image", "frame", "audio", "text"}
+    assert by_kind["image"].path.name == "red.png"
+    assert by_kind["audio"].path.name == "film.mp4"
+    assert by_kind["text"].text == "a red door"
+    assert by_kind["text"].path.name == "film.mp4", "not the file that it is written in"
+    assert (by_kind["text"].start, by_kind["text"].end) == (1.0, 2.5)
+    assert all(hit.rank_score is not None for hit in hits)
+    assert [hit.rank_score for hit in hits] == sorted((h.rank_score for h in hits), reverse=True)
+
+
+def test_kinds_and_sources_narrow_the_search(index: Index) -> None:
+    for options, kinds in (
+        ({"kind": "audio"}, {"audio"}),
+        ({"source": "audio"}, {"audio"}),
+        ({"source": "text"}, {"text"}),
+        ({"source": "visual"}, {"image", "frame"}),
+        ({"kind": ["image", "text"]}, {"image", "text"}),
+        ({"kind": ["image", "text"], "source": "text"}, {"text"}),
+    ):
+        assert {hit.kind for hit in index.search("high", **options)} == kinds
+    with pytest.raises(UsageError, match="source 'sound': use one of visual, audio, text"):
+        index.search("high", source="sound")
+    with pytest.raises(UsageError, match="nothing of kind image is of the source text"):
+        index.search("high", kind="image", source="text")
+
+
+def test_times_of_sounds_are_those_of_the_events(index: Index) -> None:
+    [high, low] = index.search("high", kind="audio")
+    assert (high.path.name, low.path.name) == ("film.mp4", "low.wav")
+    assert high.start == pytest.approx(0.5, abs=0.1)
+    assert high.end == pytest.approx(3.25, abs=0.1)
+    [low] = index.search("low", kind="audio", min_score=0.5)
+    assert low.start == pytest.approx(7.0, abs=0.1)
+    assert low.end == pytest.approx(7.05, abs=0.1)
+
+
+def test_short_windows_tell_each_event_apart(tmp_path: Path, folder: Path) -> None:
+    options = AddOptions(audio_window_seconds=0.4, audio_hop_seconds=0.2)
+    with Index.create(tmp_path / "short", model="fake") as index:
+        index.add([folder / "film.mp4"], options=options)
+        hits = index.search("high", kind="audio", min_score=0.5, merge_gap=0.1)
+    starts = sorted(hit.start for hit in hits)
+    assert starts == pytest.approx([0.5, 1.25, 3.2], abs=0.1)
+
+
+def test_a_sound_finds_its_like_and_what_shares_its_space(index: Index, folder: Path) -> None:
+    asked = write_beeps(folder.parent / "other.flac", SoundPlan("flac", hertz=3500.0))
+    hits = index.search(Query(sounds=(asked,)), kind="audio")
+    assert hits[0].path.name == "film.mp4"
+    assert {hit.kind for hit in index.search(Query(sounds=(asked,)))} >= {"audio", "frame"}
+    [first, *_] = index.search(Query("red", (asked,)), kind="text")
+    assert first.text == "a red door"
+    silent = write_beeps(folder.parent / "silent.wav", SoundPlan(beeps=()))
+    with pytest.raises(MediaError, match="nothing to hear"):
+        index.search(Query(sounds=(silent,)))
+    with pytest.raises(MediaError, match=r"gone\.wav: no such file"):
+        index.search(Query(sounds=(folder / "gone.wav",)))
+
+
+def test_an_encoder_of_sound_of_its_own_has_a_space_of_its_own(
+    tmp_path: Path, folder: Path
+) -> None:
+    with Index.create(tmp_path / "two", model="fake:64") as index:
+        index.add([folder], options=AddOptions(audio_model="fake:32"))
+        status = index.status()
+        assert (status.dim, status.hears, status.rows_heard, status.rows_said) == (
+            64,
+            "fake:32@1",
+            3,
+            2,
+        )
+        hits = index.search("a red high whistle", top=20)
+        assert {hit.kind for hit in hits} == {"image", "frame", "audio", "text"}
+        sound = Query(sounds=(folder / "low.wav",))
+        assert [hit.kind for hit in index.search(sound)] == ["audio", "audio"]
+        with pytest.raises(UsageError, match="a space of their own"):
+            index.search(sound, kind="image")
+        with pytest.raises(UsageError, match=r"hears by fake:32, not by fake:16"):
+            index.add([folder], options=AddOptions(audio_model="fake:16"))
+        assert index.verify() == []
+    with Index.open(tmp_path / "two") as index:
+        assert index.search("low", kind="audio")[0].path.name == "low.wav"
+
+
+def test_an_index_without_sound_takes_it_in_when_it_is_asked_to(
+    tmp_path: Path, folder: Path
+) -> None:
+    quiet = AddOptions(audio=False, subtitles=False)
+    with Index.create(tmp_path / "quiet", model="fake") as index:
+        report = index.add([folder], options=quiet)
+        assert report.added == 2
+        assert report.warnings == ("1 sound files were left out: --audio takes them in",)
+        report = index.add([folder])
+        assert (report.added, report.unchanged) == (0, 2), "the index has no sound"
+        frames = index.search("high", kind="frame")
+        with pytest.raises(UsageError, match="this index has no sound"):
+            index.search("high", kind="audio")
+        with pytest.raises(UsageError, match="this index has no subtitles"):
+            index.search("high", source="text")
+        with pytest.raises(UsageError, match="no sound to compare with"):
+            index.search(Query(sounds=(folder / "low.wav",)))
+        report = index.add([folder], options=AddOptions(audio=True, subtitles=True))
+        assert (report.added, report.updated, report.unchanged) == (2, 1, 1)
+        assert index.search("high", kind="frame") == frames, "pictures were not read again"
+        assert index.search("high", kind="audio")[0].path.name == "film.mp4"
+        report = index.add([folder])
+        assert (report.added, report.updated, report.unchanged) == (0, 0, 4)
+        for options in (quiet, AddOptions(subtitles=False), AddOptions(audio_window_seconds=3.0)):
+            with pytest.raises(UsageError, match="use another --index"):
+                index.add([folder], options=options)
+
+
+def test_an_encoder_that_hears_nothing_says_what_does(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("clipsearch.encoders.fake.FakeEncoder.supports_audio", False)
+    with Index.create(tmp_path / "deaf", model="fake") as index:
+        report = index.add([folder])
+        assert [w for w in report.warnings if "--audio-model clap" in w]
+        assert report.added == 3
+        with pytest.raises(EncoderError, match="takes no sound: give --audio-model"):
+            index.add([folder], options=AddOptions(audio=True))
+        report = index.add([folder / "low.wav"])
+        assert "this index has no sound" in report.failures[0].reason
+
+
+def test_files_come_and_go(index: Index, folder: Path) -> None:
+    shutil.move(folder / "low.wav", folder / "deep.wav")
+    (folder / "film.en.srt").write_text(SRT.replace("green", "blue"))
+    report = index.add([folder])
+    assert (report.moved, report.updated, report.unchanged) == (1, 1, 2)
+    assert index.search("low", kind="audio")[0].path.name == "deep.wav"
+    assert {hit.text for hit in index.search("blue", kind="text")} == {
+        "a red door",
+        "something blue",
+    }
+    (folder / "film.en.srt").unlink()
+    (folder / "deep.wav").unlink()
+    report = index.add([folder])
+    assert report.removed == 2
+    assert index.search("blue", kind="text") == []
+    assert index.verify() == []
+
+
+def test_odd_sounds_are_indexed_or_reported(index: Index, folder: Path) -> None:
+    odd = folder / "odd"
+    odd.mkdir()
+    for name, codec, layout in (
+        ("u8.wav", "pcm_u8", "mono"),
+        ("s24.wav", "pcm_s24le", "stereo"),
+        ("f32.wav", "pcm_f32le", "5.1"),
+        ("six.flac", "flac", "5.1"),
+        ("a.mp3", "libmp3lame", "stereo"),
+        ("a.m4a", "aac", "stereo"),
+        ("a.ogg", "libopus", "mono"),
+        ("a.opus", "libopus", "mono"),
+    ):
+        rate = 48000 if codec == "libopus" else 44100
+        write_beeps(odd / name, SoundPlan(codec, rate=rate, layout=layout, hertz=HIGH))
+    write_film(odd / "silent.mp4", SoundPlan("aac", beeps=()), frames=25)
+    write_float_wav(odd / "none.wav", np.zeros((0, 1), np.float32), 44100)
+    whole = (odd / "a.mp3").read_bytes()
+    (odd / "cut.mp3").write_bytes(b"\0" * 3000)
+    (odd / "junk.mp3").write_bytes(np.random.default_rng(0).bytes(5000))
+    (odd / "whole.mp3").write_bytes(whole)
+    (odd / "empty.srt").write_bytes(b"")
+    (odd / "binary.srt").write_bytes(np.random.default_rng(1).bytes(500))
+    report = index.add([odd])
+    assert sorted(failure.path.name for failure in report.failures) == [
+        "binary.srt",
+        "cut.mp3",
+        "empty.srt",
+        "junk.mp3",
+        "none.wav",
+    ]
+    assert report.added == 10
+    found = index.search("high", kind="audio", top=50, min_score=0.5)
+    names = {hit.path.name for hit in found}
+    assert names == {
+        *("u8.wav", "s24.wav", "f32.wav", "six.flac", "a.mp3", "a.m4a", "a.ogg", "a.opus"),
+        *("whole.mp3", "film.mp4"),
+    }
+    assert all(hit.start == pytest.approx(0.5, abs=0.1) for hit in found)
+
+
+def test_a_film_of_sound_alone_is_heard(index: Index, folder: Path) -> None:
+    write_beeps(folder / "radio.mp4", SoundPlan("aac", hertz=LOW))
+    report = index.add([folder])
+    assert (report.added, report.failures) == (1, ())
+    assert "radio.mp4" in {hit.path.name for hit in index.search("low", kind="audio")}
+    media = {item.path.name: item for item in index.media()}
+    assert media["radio.mp4"].kind == "video"
+    assert media["radio.mp4"].info.duration_seconds == pytest.approx(4.0, abs=0.1)
+
+
+def test_a_track_that_is_damaged_spares_the_pictures(
+    index: Index, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> object:
+        raise MediaError("damaged: decoded 1.0 of 9.0 seconds")
+
+    monkeypatch.setattr("clipsearch.ingest.reading.open_sound_track", broken)
+    shutil.copy(folder / "film.mp4", folder / "other.mp4")
+    with (folder / "other.mp4").open("ab") as file:
+        file.write(b"\0\0\0\x08free")
+    report = index.add([folder])
+    assert (report.added, report.failures) == (1, ())
+    [warning] = report.warnings
+    assert "other.mp4: its sound cannot be read to the end: damaged" in warning
+    assert "other.mp4" in {hit.path.name for hit in index.search("grey", kind="frame")}
+
+
+def test_the_settings_are_recorded(index: Index) -> None:
+    manifest = index._store.manifest
+    assert manifest.audio == AudioSettings("fake", "fake:64@1", 64, 10.0, 5.0)
+    assert manifest.texts
+    status = index.status()
+    assert (status.sounds, status.subtitles, status.videos, status.images) == (1, 1, 1, 1)
