@@ -438,7 +438,8 @@ class Index:
         sampling = self.sampling or SamplingSpec() if fps is None else SamplingSpec(fps=fps)
         file, media = find_media(self._store.catalog, Path(path))
         if media is not None and media.kind != "video":
-            raise UsageError(f"{file} is a picture: spans are parts of videos")
+            what = {"image": "a picture", "audio": "a sound"}.get(media.kind, media.kind)
+            raise UsageError(f"{file} is {what}: spans are parts of videos")
         if media is not None and fps is None:
             frames = self._store.frames(media.id)
             return Video(file, frames, self.encoder, on_notice=self._on_notice)

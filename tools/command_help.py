@@ -42,7 +42,7 @@ def _section(name: str, command: Any) -> str:
 
 def _flags(option: Any) -> str:
     value = "" if option.is_flag else f" {option.name.upper()}"
-    return ", ".join(f"`{flag}{value}`" for flag in option.opts)
+    return ", ".join(f"`{flag}{value}`" for flag in (*option.opts, *option.secondary_opts))
 
 
 def _default(option: Any) -> str:

@@ -107,6 +107,7 @@ def query(
 ) -> None:
     """Print the images, moments, videos, spans, sounds or subtitles that match words best."""
     from clipsearch.engine import Index
+    from clipsearch.media import kind_of
 
     render = output_format(paths=filepath_only, paths0=print0, json=json, jsonl=jsonl, csv=csv)
     export = Export.of(cut, export_clips, pad, reencode=reencode, overwrite=overwrite)
@@ -127,7 +128,11 @@ def query(
         )
         write(render([hit_record(hit) for hit in hits]))
         name = " ".join([asked.words, *map(str, asked.sounds)]).strip()
-        pieces = [Piece(hit.path, hit.start, hit.end, hit.score, name) for hit in hits]
+        pieces = [
+            Piece(hit.path, hit.start, hit.end, hit.score, name)
+            for hit in hits
+            if kind_of(hit.path.name) not in ("audio", "subtitles")  # clips are of videos
+        ]
         if pieces:
             export.write(pieces, is_current=opened.is_current)
     if not hits:

@@ -29,9 +29,11 @@ class Query:
     """
 
     words: str = ""
-    sounds: tuple[str | os.PathLike[str], ...] = ()
+    sounds: Sequence[str | os.PathLike[str]] = ()
 
     def __post_init__(self) -> None:
+        if isinstance(self.sounds, str | os.PathLike):
+            object.__setattr__(self, "sounds", (self.sounds,))
         if not self.words.strip() and not self.sounds:
             raise UsageError("the query is empty: say in words what to look for")
 
