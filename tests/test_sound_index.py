@@ -13,6 +13,7 @@ from clipsearch import AddOptions, Index, Query
 from clipsearch.errors import EncoderError, MediaError, UsageError
 from clipsearch.store.manifest import AudioSettings
 from tests.sound_files import SoundPlan, write_beeps, write_film, write_float_wav
+from tests.test_subtitles import write_film as write_subtitled
 
 LOW, HIGH = 100.0, 4000.0
 SRT = """1
@@ -266,3 +267,33 @@ def test_the_settings_are_recorded(index: Index) -> None:
     assert manifest.texts
     status = index.status()
     assert (status.sounds, status.subtitles, status.videos, status.images) == (1, 1, 1, 1)
+
+
+def test_subtitles_inside_a_film_are_found_with_it(index: Index, folder: Path) -> None:
+    write_subtitled(folder / "talk.mkv", ("subrip",))
+    report = index.add([folder])
+    assert (report.added, report.failures, report.warnings) == (1, (), ())
+    mine = [h for h in index.search("x", kind="text", top=50) if h.path.name == "talk.mkv"]
+    assert sorted((hit.start, hit.end, hit.text) for hit in mine) == [
+        (1.0, 2.5, "Hello world"),
+        (3.25, 4.0, "two lines"),
+        (4.5, 5.0, "5 of 6"),
+    ]
+
+
+def test_films_and_subtitles_find_each_other_whichever_comes_first(
+    index: Index, folder: Path
+) -> None:
+    (folder / "later.srt").write_text(SRT)
+    index.add([folder])
+    assert "later.srt" in {hit.path.name for hit in index.search("red", kind="text")}
+    write_film(folder / "LATER.MKV", SoundPlan("aac"), frames=25)
+    (folder / "later.srt").rename(folder / "LATER.de.srt")
+    report = index.add([folder])
+    assert (report.added, report.moved) == (1, 1)
+    names = {hit.path.name for hit in index.search("red", kind="text")}
+    assert names == {"film.mp4", "LATER.MKV"}
+    (folder / "LATER.MKV").unlink()
+    index.add([folder])
+    names = {hit.path.name for hit in index.search("red", kind="text")}
+    assert names == {"film.mp4", "LATER.de.srt"}
