@@ -24,8 +24,8 @@ Format = Callable[[Sequence[Record]], str]
 COLUMNS_WITH_TIME = ("start", "end", "moment")
 DECIMALS = 3
 NUMERIC = ("score", "similarity", "contrast", "size_bytes", "duration", "width", "height")
-OF_ALL_HITS = ("score", "path", "start", "end")  # what other tools print, and so comes first
-OF_OTHER_HITS = ("kind", "text")  # where sounds or subtitles are among them
+NOT_IN_TSV = ("kind", "moment", "text")  # of hits: score, path, start, end is what others print
+LAST_IN_TSV = ("kind", "text")  # behind these, where sounds or subtitles are among the hits
 
 
 def hit_record(hit: Hit) -> Record:
@@ -63,8 +63,8 @@ def media_record(media: StoredMedia) -> Record:
         "state": media.state,
         "size_bytes": media.size_bytes,
         "duration": _rounded(info.duration_seconds) if info else None,
-        "width": info.width if info else None,
-        "height": info.height if info else None,
+        "width": (info.width or None) if info else None,
+        "height": (info.height or None) if info else None,
         "error": media.error,
     }
 
@@ -120,9 +120,10 @@ def as_tsv(records: Sequence[Record]) -> str:
     if not records:
         return ""
     columns = list(records[0])
-    if "score" in columns:
-        mixed = any(record["kind"] in ("audio", "text") for record in records)
-        columns = [*OF_ALL_HITS, *(OF_OTHER_HITS if mixed else ())]
+    if {"score", "kind"} <= set(columns):
+        columns = [name for name in columns if name not in NOT_IN_TSV]
+        if any(record["kind"] in ("audio", "text") for record in records):
+            columns += LAST_IN_TSV
     lines = ["\t".join(columns)]
     lines += ["\t".join(_cell(record[name]) for name in columns) for record in records]
     return "\n".join(lines) + "\n"

@@ -30,13 +30,13 @@ ALL_KINDS = ("--kind", "image", "--kind", "frame", "--kind", "video")
 # can meet a run in the middle, and many publications and merges in little time.
 SLOW_COMMAND = """
 import sys, time
-import clipsearch.ingest.run as run
+import clipsearch.ingest.reading as reading, clipsearch.ingest.run as run
 pause, run.PUBLISH_SECONDS = float(sys.argv[1]), float(sys.argv[2])
-read = run.open_media
+read = reading.open_media
 def read_slowly(*arguments):
     time.sleep(pause)
     return read(*arguments)
-run.open_media = read_slowly
+reading.open_media = read_slowly
 from clipsearch.interfaces.cli import main
 main(sys.argv[3:])
 """
