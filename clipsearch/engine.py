@@ -33,6 +33,7 @@ from clipsearch.ingest.given import (
     check_built,
     check_utf8,
     ingest_spec,
+    record_settings,
     recorded_sampling,
     split_missing,
 )
@@ -328,6 +329,7 @@ class Index:
         spec = ingest_spec(self._store, options, fps, short_side=encoder.short_side)
         settings = settle_sound(self._store, options, encoder, self._load, new=new)
         texts = settle_texts(self._store, options, encoder, new=new)
+        record_settings(self._store, spec, settings, texts=texts)
         ear = self.ear
         hearing = Hearing(ear, audio_spec(settings, ear)) if settings and ear else None
         return replace(spec, head=self.head, hearing=hearing, texts=texts)

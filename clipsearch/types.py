@@ -282,7 +282,7 @@ class EncodedMedia:
     """A file with everything the store keeps of it: facts, content hash, vectors and units.
 
     batches: by the source that was looked at; without rows where nothing was found. kept: sources
-    whose rows the store has already, and keeps.
+    whose rows the store has already, and keeps. trouble: what of it could not be read.
     """
 
     file: FoundFile
@@ -290,6 +290,7 @@ class EncodedMedia:
     info: MediaInfo
     batches: Mapping[Source, EmbeddingBatch]
     kept: tuple[Source, ...] = ()
+    trouble: str | None = None
 
     def __post_init__(self) -> None:
         for source, batch in self.batches.items():
@@ -306,7 +307,9 @@ class EncodedMedia:
 
 @dataclass(frozen=True, slots=True)
 class StoredMedia:
-    """A file as the catalog knows it: `state` is "ready", or "failed" with an `error`."""
+    """A file as the catalog knows it: `state` is "ready", or "failed" with an `error`. One that is
+    ready has an `error` where a part of it could not be read.
+    """
 
     id: int
     root: Path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ from PIL import Image
 from clipsearch import AddOptions, Index, Query
 from clipsearch.errors import EncoderError, MediaError, UsageError
 from clipsearch.store.manifest import AudioSettings
+from clipsearch.store.writer import Writer
+from clipsearch.types import EncodedMedia
 from tests.sound_files import SoundPlan, write_beeps, write_film, write_float_wav
 from tests.test_subtitles import write_film as write_subtitled
 
@@ -258,6 +261,12 @@ def test_a_track_that_is_damaged_spares_the_pictures(
     assert (report.added, report.failures) == (1, ())
     [warning] = report.warnings
     assert "other.mp4: its sound cannot be read to the end: damaged" in warning
+    again = index.add([folder])
+    assert (again.unchanged, again.warnings) == (5, report.warnings), "it is told every time"
+    monkeypatch.undo()
+    again = index.add([folder], options=AddOptions(retry_failed=True))
+    assert (again.updated, again.unchanged, again.warnings) == (1, 4, ())
+    assert "other.mp4" in {hit.path.name for hit in index.search("high", kind="audio")}
     assert "other.mp4" in {hit.path.name for hit in index.search("grey", kind="frame")}
 
 
@@ -297,3 +306,65 @@ def test_films_and_subtitles_find_each_other_whichever_comes_first(
     index.add([folder])
     names = {hit.path.name for hit in index.search("red", kind="text")}
     assert names == {"film.mp4", "LATER.de.srt"}
+
+
+def test_a_first_run_that_is_refused_settles_nothing(tmp_path: Path, folder: Path) -> None:
+    with Index.create(tmp_path / "new", model="fake") as index:
+        wrong = AddOptions(audio_window_seconds=1.0, audio_hop_seconds=5.0)
+        with pytest.raises(UsageError, match="hop of 5 seconds"):
+            index.add([folder], options=wrong)
+        assert index.status().sampling == {}
+        index.add([folder])
+        assert {hit.kind for hit in index.search("x", top=50)} == {
+            "image",
+            "frame",
+            "audio",
+            "text",
+        }
+    for options in ({"audio_window_seconds": 0.0}, {"audio": False, "audio_model": "clap"}):
+        with pytest.raises(UsageError, match=r"more than 0|without audio"):
+            AddOptions(**options)
+
+
+def test_a_reader_sees_that_an_index_has_got_sound(tmp_path: Path, folder: Path) -> None:
+    with Index.create(tmp_path / "two", model="fake") as writer:
+        writer.add([folder], options=AddOptions(audio=False, subtitles=False))
+        with Index.open(tmp_path / "two") as reader:
+            with pytest.raises(UsageError, match="no sound"):
+                reader.search("high", kind="audio")
+            writer.add([folder], options=AddOptions(audio=True, subtitles=True))
+            assert reader.search("high", kind="audio")
+            assert reader.search("red", kind="text")
+
+
+def test_a_film_of_sound_alone_is_heard_once_the_index_hears(tmp_path: Path) -> None:
+    (tmp_path / "m").mkdir()
+    write_beeps(tmp_path / "m" / "radio.mp4", SoundPlan("aac", hertz=LOW))
+    (tmp_path / "m" / "junk.mp4").write_bytes(b"junk" * 99)
+    with Index.create(tmp_path / "index", model="fake") as index:
+        report = index.add([tmp_path / "m"], options=AddOptions(audio=False, subtitles=False))
+        assert len(report.failures) == 2
+        report = index.add([tmp_path / "m"], options=AddOptions(audio=True))
+        assert (report.updated, [f.path.name for f in report.failures]) == (1, ["junk.mp4"])
+        assert index.search("low", kind="audio")[0].path.name == "radio.mp4"
+
+
+def test_a_few_subtitles_hold_nothing_up(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(40):
+        Image.new("RGB", (8, 8), (number, 0, 0)).save(folder / f"z{number}.png")
+    (folder / "aaa.srt").write_text(SRT)
+    published: list[int] = []
+    publish = Writer.publish
+
+    def noted(self: Writer, media: Sequence[EncodedMedia]) -> None:
+        published.append(len(media))
+        publish(self, media)
+
+    monkeypatch.setattr("clipsearch.ingest.run.PUBLISH_SECONDS", 0.0)
+    monkeypatch.setattr(Writer, "publish", noted)
+    with Index.create(tmp_path / "early", model="fake") as index:
+        index.add([folder], options=AddOptions(batch_size=8))
+    assert sum(published) == 45
+    assert max(published) <= 16, "memory and what a kill costs stay small"

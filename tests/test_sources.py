@@ -206,13 +206,17 @@ def test_each_source_has_a_quantiser_of_its_own(store: Store, monkeypatch) -> No
         exact = answers(store, source, query, 20, exact=True)
         assert exact[1] == right
         assert scores[0] == pytest.approx(right_scores[0], abs=1e-5)
+    with store.writing() as writer:
+        writer.publish([replace(film("3.mp4", 30, count=900, sources=("text",)))])
+        for item in (film("1.mp4", 10, count=900), film("2.mp4", 20, count=900)):
+            writer.publish([replace(item, batches={"visual": item.batches["visual"]})])
     upkeep.compact(store, recipe="flat", retrain=False, wait=True, on_step=lambda _: None)
-    assert store.catalog.quantisers() == ()
-    assert_answers(store, media)
+    assert store.catalog.quantisers() == (), "also where no sound is left"
+    assert store.sources() == ("visual", "text")
 
 
 @pytest.mark.parametrize("source", SOURCES)
-def test_damage_in_one_source_costs_the_file_and_is_mended(store: Store, source: Source) -> None:
+def test_damage_in_one_source_leaves_the_others(store: Store, source: Source) -> None:
     media = films(1, 2)
     publish(store, media)
     [entry] = [e for e in store.catalog.segments() if e.source == source]
@@ -225,9 +229,17 @@ def test_damage_in_one_source_costs_the_file_and_is_mended(store: Store, source:
         answers(store, source, unit_rows(1, 0, DIMS[source])[0], 3)
     report = upkeep.repair(store, wait=True, on_step=lambda _: None)
     assert (len(report.losses), report.left) == (1, ())
-    states = {m.relative: m.state for m in store.catalog.all_media()}
-    assert states == {"1.mp4": "ready", "2.mp4": "failed"}
-    assert_answers(store, media[:1])
+    known = {m.relative: (m.state, m.sources) for m in store.catalog.all_media()}
+    left = tuple(one for one in SOURCES if one != source)
+    assert known["1.mp4"] == ("ready", SOURCES)
+    if source == "visual":
+        assert known["2.mp4"][0] == "failed"
+        assert_answers(store, media[:1])
+        return
+    assert known["2.mp4"] == ("ready", left)
+    assert_answers(store, [media[0], film("2.mp4", 20, sources=left)])
+    publish(store, [replace(film("2.mp4", 20, sources=(source,)), kept=left)])
+    assert_answers(store, media)
 
 
 def test_a_catalog_that_mistakes_a_source_is_found_out(store: Store) -> None:
@@ -237,6 +249,13 @@ def test_a_catalog_that_mistakes_a_source_is_found_out(store: Store) -> None:
     with pytest.raises(IndexDamagedError, match="of the source text, but it has rows of kind"):
         store.search(unit_rows(1, 0), k=1)
     assert "of the source text" in problems(store)[0].what
+
+
+def test_a_catalog_that_mistakes_a_kind_is_found_out(store: Store) -> None:
+    publish(store, films(1, 1))
+    with store.catalog._writing() as db:
+        db.exec_driver_sql("UPDATE ranges SET kind = 'video' WHERE kind = 'frame'")
+    assert "of another kind than video" in problems(store)[0].what
 
 
 def test_a_manifest_without_sound_says_so_where_there_is_some(store: Store, tmp_path: Path) -> None:

@@ -31,7 +31,8 @@ class Part:
 class PartialMedia:
     """A file whose units are being encoded; `finished` when its reader gave the last one.
 
-    parts: of the sources that are looked at. kept: sources whose rows the store keeps.
+    parts: of the sources that are looked at. kept: sources whose rows the store keeps. trouble:
+    what of it could not be read.
     """
 
     file: FoundFile
@@ -39,6 +40,7 @@ class PartialMedia:
     info: MediaInfo
     parts: dict[Source, Part]
     kept: tuple[Source, ...] = ()
+    trouble: str | None = None
     finished: bool = False
     dropped: bool = False
 
@@ -75,6 +77,13 @@ class Batcher:
         media.dropped = True
         for source, waiting in self._waiting.items():
             self._waiting[source] = [pair for pair in waiting if pair[0] is not media]
+
+    def unblock(self) -> None:
+        """Encode what the first file waits for: a source of few units holds no other files up."""
+        if self._open and self._open[0].finished:
+            for source, part in self._open[0].parts.items():
+                if part.encoded < len(part.units):
+                    self._encode(source)
 
     def flush(self) -> None:
         """Encode what waits."""

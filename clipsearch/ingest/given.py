@@ -14,6 +14,7 @@ from clipsearch.ingest.run import IngestSpec
 from clipsearch.media import ReadSpec, SamplingSpec, kind_of
 from clipsearch.media.discover import WalkSpec
 from clipsearch.media.sampling import WINDOW_SECONDS
+from clipsearch.store.manifest import AudioSettings
 from clipsearch.store.recipes import check_recipe
 from clipsearch.store.store import Store
 from clipsearch.types import MEDIA_KINDS, Failure
@@ -35,7 +36,7 @@ def recorded_sampling(store: Store) -> SamplingSpec | None:
 def ingest_spec(
     store: Store, options: AddOptions, fps: float | None, *, short_side: int
 ) -> IngestSpec:
-    """Everything a run needs to know; the first one records the index's sampling.
+    """Everything a run needs to know; the first one settles the index's sampling.
 
     short_side: of pictures, in pixels, as the encoder takes them. Raises UsageError for other
     sampling than the index has.
@@ -53,10 +54,20 @@ def ingest_spec(
     )
 
 
+def record_settings(
+    store: Store, spec: IngestSpec, audio: AudioSettings | None, *, texts: bool
+) -> None:
+    """Keep what a run settled, at once: a first run that is refused or killed settles nothing."""
+    sampling = {**spec.read.sampling.to_dict(), WINDOW_KEY: spec.window_seconds}
+    built = store.manifest
+    if (built.sampling, built.audio, built.texts) != (sampling, audio, texts):
+        store.update_manifest(sampling=sampling, audio=audio, texts=texts)
+
+
 def _fix_sampling(
     store: Store, options: AddOptions, fps: float | None
 ) -> tuple[SamplingSpec, float]:
-    """The index's sampling and window length, recorded by the first run."""
+    """The index's sampling and window length, settled by the first run."""
     if fps is not None and options.sampling is not None:
         raise UsageError("both fps and options.sampling are given: give one of them")
     wanted = options.sampling if fps is None else SamplingSpec(fps=fps)
@@ -64,7 +75,6 @@ def _fix_sampling(
     if sampling is None:
         sampling = wanted or SamplingSpec()
         window_seconds = options.window_seconds or WINDOW_SECONDS
-        store.update_manifest(sampling={**sampling.to_dict(), WINDOW_KEY: window_seconds})
         return sampling, window_seconds
     window_seconds = float(store.manifest.sampling[WINDOW_KEY])
     if (wanted or sampling) != sampling:

@@ -20,7 +20,7 @@ Load = Callable[[str], Encoder]  # an encoder spec → the encoder
 def settle_sound(
     store: Store, options: AddOptions, encoder: Encoder, load: Load, *, new: bool
 ) -> AudioSettings | None:
-    """How the index hears; recorded when sound is asked for, or comes with the encoder of a new
+    """How the index hears; settled when sound is asked for, or it comes with the encoder of a new
     index. None: it does not.
 
     Raises UsageError for other settings than the index has, EncoderError for a model that takes no
@@ -34,8 +34,6 @@ def settle_sound(
     if wanted is None:
         wanted = options.audio_model is not None or (new and encoder.supports_audio)
     if not wanted:
-        if options.audio_model is not None:
-            raise UsageError("audio_model is for sound: leave it out, or leave audio on")
         return None
     own = store.manifest.encoder
     name = own if options.audio_model is None else str(parse_spec(options.audio_model))
@@ -52,12 +50,11 @@ def settle_sound(
         hop_seconds=options.audio_hop_seconds or AUDIO_HOP_SECONDS,
     )
     audio_spec(settings, ear)  # refuses windows that cannot be
-    store.update_manifest(audio=settings)
     return settings
 
 
 def settle_texts(store: Store, options: AddOptions, encoder: Encoder, *, new: bool) -> bool:
-    """Whether subtitles are indexed; recorded like sound. Raises UsageError and EncoderError."""
+    """Whether subtitles are indexed; settled like sound. Raises UsageError and EncoderError."""
     has = store.manifest.texts
     if has and options.subtitles is False:
         raise UsageError(f"{store.folder} has subtitles: use another --index to go without them")
@@ -66,8 +63,6 @@ def settle_texts(store: Store, options: AddOptions, encoder: Encoder, *, new: bo
         wanted = options.subtitles
     if wanted and not encoder.supports_text:
         raise EncoderError(f"the model {encoder.spec} takes no text, so no subtitles")
-    if wanted != has:
-        store.update_manifest(texts=wanted)
     return wanted
 
 

@@ -55,6 +55,12 @@ class AddOptions:
             raise UsageError(f"batch size {self.batch_size}: use 1 or more")
         if self.window_seconds is not None and not self.window_seconds > 0:
             raise UsageError(f"windows of {self.window_seconds} seconds: use more than 0")
+        for seconds in (self.audio_window_seconds, self.audio_hop_seconds):
+            if seconds is not None and not seconds > 0:
+                raise UsageError(f"sound in windows or hops of {seconds} seconds: use more than 0")
+        how = (self.audio_model, self.audio_window_seconds, self.audio_hop_seconds)
+        if self.audio is False and any(value is not None for value in how):
+            raise UsageError("without audio there is no audio model, window or hop: leave them out")
         if self.workers is not None and self.workers < 1:
             raise UsageError(f"{self.workers} workers: use 1 or more")
 

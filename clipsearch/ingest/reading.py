@@ -44,7 +44,7 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """A part of a file that cannot be read, while the rest of it can."""
+    """Why a part of a file cannot be read, while the rest of it can."""
 
     reason: str
 
@@ -103,6 +103,7 @@ class Reader:
             if "audio" not in sources:
                 raise
             yield from self._sound(file)
+            yield from self._rest(file, tuple(s for s in sources if s == "text"))
             return
         yield stream.info
         pairs = ((unit, self.encoder.prepare(pixels)) for unit, pixels in stream.units)

@@ -193,29 +193,32 @@ class Ingest:
             known = candidate.known
             if known is not None:
                 self._seen.add(known.id)
-            if known is None or not candidate.untouched or self._lacks(known):
+            again = known is None or not candidate.untouched or self._lacks(known)
+            if known is None or again or self._is_retried(known):
                 yield candidate
             elif known.state == "failed":
-                if self._spec.retry_failed:
-                    yield candidate
-                else:
-                    self._fail(candidate.file.path, known.error or "failed before")
-                    self._tell(done=1)
+                self._fail(candidate.file.path, known.error or "failed before")
+                self._tell(done=1)
             else:
+                if known.error is not None:
+                    self._warnings.append(f"{candidate.file.path}: {known.error}")
                 self._counts["unchanged"] += 1
                 self._tell(done=1)
 
+    def _is_retried(self, known: StoredMedia) -> bool:
+        """Whether a file that could not be read, or not all of it, is read again."""
+        return self._spec.retry_failed and (known.state == "failed" or known.error is not None)
+
     def _lacks(self, known: StoredMedia) -> tuple[Source, ...]:
         """What was not looked at in a file yet: the index had no sound or texts then."""
-        if known.state == "failed":
-            return ()
         return tuple(s for s in self._reader.sources(known.kind) if s not in known.sources)
 
     def _read(self, candidate: Candidate) -> Iterator[Decision | Event]:
         """In a reader's thread: decide, and if need be decode and prepare."""
         decision = self._decider.decide(candidate)
-        retry = self._spec.retry_failed and decision.media and decision.media.state == "failed"
-        if retry:
+        retry = decision.media is not None and self._is_retried(decision.media)
+        same = decision.media if decision.action == "same" else None
+        if retry or (same is not None and same.state == "failed" and self._lacks(same)):
             decision = Decision("read", decision.content_hash)
         sources = self._reader.sources(candidate.file.kind)
         info = None
@@ -240,6 +243,8 @@ class Ingest:
                     assert decision is not None, "readers decide before they open"
                     media = self._start(candidate, decision, event)
                 elif isinstance(event, Trouble):
+                    assert media is not None, "readers open before they meet trouble"
+                    media.trouble = event.reason
                     self._warnings.append(f"{candidate.file.path}: {event.reason}")
                 else:
                     assert media is not None, "readers open before they decode"
@@ -249,7 +254,8 @@ class Ingest:
                 self._batcher.drop(media)
             self._fail(candidate.file.path, str(error))
             if decision is not None:  # its content was read, so the reason is lasting
-                self._writer.put_failure(candidate.file, decision.content_hash, str(error))
+                read = self._reader.sources(candidate.file.kind)
+                self._writer.put_failure(candidate.file, decision.content_hash, str(error), read)
             return
         if media is not None:
             media.finished = True
@@ -286,12 +292,15 @@ class Ingest:
 
     def _hand_over(self) -> None:
         """Move completed files from the batcher to the next publication; publish when due."""
+        due = time.monotonic() - self._published_at >= PUBLISH_SECONDS
+        if due:
+            self._batcher.unblock()
         for media in self._batcher.completed():
             batches = {s: self._batch(s, part) for s, part in media.parts.items()}
-            encoded = EncodedMedia(media.file, media.content_hash, media.info, batches, media.kept)
+            facts = media.file, media.content_hash, media.info
+            encoded = EncodedMedia(*facts, batches, media.kept, media.trouble)
             self._ready.append(encoded)
             self._ready_rows += encoded.row_count
-        due = time.monotonic() - self._published_at >= PUBLISH_SECONDS
         if (self._ready or self._moves) and (due or self._ready_rows >= PUBLISH_ROWS):
             self._publish()
             self._writer.maintain()

@@ -5,8 +5,11 @@ Importing this package loads neither PyAV nor Pillow; a reader loads its library
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from clipsearch.errors import UsageError
 from clipsearch.media.kinds import SUFFIXES, kind_of, subtitle_stems
@@ -33,16 +36,25 @@ __all__ = [
 ]
 
 
-def _image(path: Path, spec: ReadSpec) -> MediaStream:
-    from clipsearch.media.image import open_image
+_LOADING = threading.Lock()
 
-    return open_image(path, spec)
+
+def _reader(name: str) -> Any:
+    """A module of readers. One thread at a time: PyAV's own modules import each other in circles,
+    so that two threads that enter it at different ones see it half made.
+    """
+    with _LOADING:
+        return import_module(f"clipsearch.media.{name}")
+
+
+def _image(path: Path, spec: ReadSpec) -> MediaStream:
+    stream: MediaStream = _reader("image").open_image(path, spec)
+    return stream
 
 
 def _video(path: Path, spec: ReadSpec) -> MediaStream:
-    from clipsearch.media.video import open_video
-
-    return open_video(path, spec)
+    stream: MediaStream = _reader("video").open_video(path, spec)
+    return stream
 
 
 # What is seen. A reader takes a path and a ReadSpec, returns a MediaStream and raises MediaError
@@ -72,27 +84,23 @@ def open_media(
 
 def open_audio(path: Path, spec: AudioSpec) -> SoundStream:
     """The windows of an audio file, as `clipsearch.media.audio.open_audio`."""
-    from clipsearch.media import audio
-
-    return audio.open_audio(path, spec)
+    stream: SoundStream = _reader("audio").open_audio(path, spec)
+    return stream
 
 
 def open_sound_track(path: Path, spec: AudioSpec) -> SoundStream | None:
     """The windows of a video's sound, as `clipsearch.media.audio.open_sound_track`."""
-    from clipsearch.media import audio
-
-    return audio.open_sound_track(path, spec)
+    stream: SoundStream | None = _reader("audio").open_sound_track(path, spec)
+    return stream
 
 
 def open_subtitles(path: Path) -> Iterator[Unit]:
     """The texts of a .srt or .vtt file, as `clipsearch.media.subtitles.open_subtitles`."""
-    from clipsearch.media import subtitles
-
-    return subtitles.open_subtitles(path)
+    texts: Iterator[Unit] = _reader("subtitles").open_subtitles(path)
+    return texts
 
 
 def embedded_subtitles(path: Path) -> Iterator[Unit]:
     """The texts inside a video, as `clipsearch.media.subtitles.embedded_subtitles`."""
-    from clipsearch.media import subtitles
-
-    return subtitles.embedded_subtitles(path)
+    texts: Iterator[Unit] = _reader("subtitles").embedded_subtitles(path)
+    return texts

@@ -90,8 +90,11 @@ def wanted_kinds(
     """
     if source not in (None, *SOURCES):
         raise UsageError(f"source {source!r}: use one of {', '.join(SOURCES)}")
+    there = store.sources()  # looks at what was published since, and so at the manifest
     if kind is None:
-        has: tuple[Source, ...] = ("visual",) if vector else ("visual", *store.sources())
+        settled = {"audio": store.manifest.audio is not None, "text": store.manifest.texts}
+        there = tuple(s for s in there if settled.get(s, True))
+        has: tuple[Source, ...] = ("visual",) if vector else ("visual", *there)
         chosen = cast(Source, source)
         wanted = {s: DEFAULT_KINDS[s] for s in SOURCES if s in ((chosen,) if source else has)}
     else:

@@ -332,14 +332,20 @@ class Catalog:
         with self._reading() as db:
             return list(map(str, json.loads(statements.setting(db, "retired", "[]"))))
 
-    def lose(self, media_ids: Iterable[int], rows: Mapping[int, Runs]) -> None:
+    def lose(
+        self, media_ids: Iterable[int], rows: Mapping[int, Runs], source: Source = "visual"
+    ) -> None:
         """Make the rows of damaged files dead, and `rows` of segments that belong to no file.
 
-        The files count as failed until they are read again.
+        The files count as failed until they are read again; where only what is heard or said is
+        gone, as not looked at for that.
         """
         lost = {"state": "failed", "error": LOST, "size_bytes": -1, "content_hash": ""}
         with self._writing() as db:
             for chunk in statements.chunks(sorted(set(media_ids))):
+                if source != "visual":
+                    statements.forget_source(db, chunk, source)
+                    continue
                 statements.kill_ranges(db, chunk)
                 here = schema.media.c.id.in_(chunk)
                 db.execute(sa.update(schema.media).where(here).values(lost))

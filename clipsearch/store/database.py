@@ -7,6 +7,7 @@ import os
 import shutil
 import sqlite3
 import tempfile
+import threading
 import weakref
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -127,6 +128,9 @@ def _read_only_mode(path: Path) -> str:
     return "ro" if log.exists() and log.stat().st_size else "ro&immutable=1"
 
 
+_MIGRATING = threading.Lock()  # Alembic keeps what it works on in the process
+
+
 def _migrate(db: Connection) -> None:
     # Alembic takes a sixth of a second to import and is needed once per index and release.
     from alembic import command
@@ -138,7 +142,8 @@ def _migrate(db: Connection) -> None:
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = db
     try:
-        command.upgrade(config, "head")
+        with _MIGRATING:
+            command.upgrade(config, "head")
     except CommandError as error:
         raise IndexDamagedError(f"the catalog cannot be migrated: {error}") from error
 

@@ -12,6 +12,7 @@ from sqlalchemy.engine import Connection, RowMapping
 
 from clipsearch.store import schema
 from clipsearch.types import (
+    KINDS_OF,
     MEDIA_KINDS,
     SOURCE_OF,
     SOURCES,
@@ -78,8 +79,9 @@ class NewSegment:
 
 @dataclass(frozen=True, slots=True)
 class NewMedia:
-    """A file to enter. `error` set: it failed. `ranges`: kind → (first, count) in the new segment
-    of the kind's source. `read`: the sources that were looked at; rows of `kept` ones stay.
+    """A file to enter. No `info`: it failed, with an `error`. `ranges`: kind → (first, count) in
+    the new segment of the kind's source. `read`: the sources that were looked at; rows of `kept`
+    ones stay.
     """
 
     id: int
@@ -110,7 +112,7 @@ def media_values(new: NewMedia, root_id: int) -> dict[str, Any]:
         "duration_seconds": info.duration_seconds if info else None,
         "width": info.width if info else None,
         "height": info.height if info else None,
-        "state": "failed" if new.error else "ready",
+        "state": "failed" if info is None else "ready",
         "error": new.error,
         "sources": ",".join(s for s in SOURCES if s in new.read or s in new.kept),
     }
@@ -176,6 +178,16 @@ def kill_ranges(
     if dead:
         db.execute(sa.insert(schema.dead_ranges), dead)
         db.execute(sa.delete(table).where(mine))
+
+
+def forget_source(db: Connection, media_ids: Sequence[int], source: Source) -> None:
+    """Make the rows of one source of some files dead; the files count as not looked at for it."""
+    kill_ranges(db, media_ids, KINDS_OF[source])
+    table = schema.media
+    query = sa.select(table.c.id, table.c.sources).where(table.c.id.in_(media_ids))
+    for row in db.execute(query).all():
+        left = ",".join(one for one in row.sources.split(",") if one != source)
+        db.execute(sa.update(table).where(table.c.id == row.id).values(sources=left))
 
 
 def kill_rows(db: Connection, segment_id: int, runs: Sequence[tuple[int, int]]) -> None:

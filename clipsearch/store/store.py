@@ -69,6 +69,7 @@ class Store:
         self._stamp: object = None  # what the catalog's files looked like then
         self._budget = PageBudget()
         self._guard = threading.Lock()
+        self._manifest_guard = threading.Lock()
 
     @classmethod
     def create(cls, folder: Path, manifest: Manifest, pooling: PoolingFacts | None = None) -> Store:
@@ -110,8 +111,16 @@ class Store:
 
     def update_manifest(self, **changes: object) -> None:
         """Replace fields of the manifest on disk and here."""
-        self.manifest = replace(self.manifest, **changes)  # type: ignore[arg-type]
-        self.manifest.save(self.folder)
+        with self._manifest_guard:
+            self.manifest = replace(self.manifest, **changes)  # type: ignore[arg-type]
+            self.manifest.save(self.folder)
+
+    def _load_manifest(self) -> None:
+        """Take the manifest as it is on disk: in one step, or a reader's older one would be written
+        back by `update_manifest` in another thread.
+        """
+        with self._manifest_guard:
+            self.manifest = load_manifest(self.folder)
 
     @contextmanager
     def writing(
@@ -128,7 +137,7 @@ class Store:
         Raises IndexLockedError when another process writes and `wait` is false.
         """
         with locked(self.folder, wait=wait, on_wait=on_wait):
-            self.manifest = load_manifest(self.folder)  # another writer may have changed it
+            self._load_manifest()  # another writer may have changed it
             if self.manifest.format_version < FORMAT_VERSION:
                 self.update_manifest(format_version=FORMAT_VERSION)
             writer = Writer(self.folder, self.manifest, self.catalog)
@@ -300,7 +309,7 @@ class Store:
         trained = {q.facts.name: q for snapshot in before for q in snapshot.quantisers}
         for attempt in range(SNAPSHOT_TRIES):
             state = self.catalog.snapshot()
-            self.manifest = load_manifest(self.folder)  # after: it is written before its segments
+            self._load_manifest()  # after: it is written before its segments
             try:
                 quantisers = self._open_quantisers(state.quantisers, trained)
                 views = [

@@ -199,7 +199,8 @@ def _range_problems(segment: Segment, entry: SegmentEntry, catalog: Catalog) -> 
     alive = live_mask(segment.row_count, entry.dead)
     if entry.dead_rows != segment.row_count - int(alive.sum()):
         yield "is called dead twice by the catalog in some rows"
-    owners = segment.rows(0, segment.row_count)["media_id"]
+    rows = segment.rows(0, segment.row_count)
+    owners, kinds = rows["media_id"], rows["kind"]
     claimed = owners == NO_MEDIA
     for part in catalog.ranges_in(entry.id):
         for item in part:
@@ -208,6 +209,8 @@ def _range_problems(segment: Segment, entry: SegmentEntry, catalog: Catalog) -> 
                 yield f"does not have the rows {mine.start} to {mine.stop} of media {item.media_id}"
             elif (owners[mine] != item.media_id).any():
                 yield f"gives rows of media {item.media_id} to another"
+            elif (kinds[mine] != UNIT_KINDS.index(item.kind)).any():
+                yield f"has rows of media {item.media_id} of another kind than {item.kind}"
             elif claimed[mine].any() or not alive[mine].all():
                 yield f"has rows of media {item.media_id} that are dead or another's too"
             else:

@@ -173,10 +173,11 @@ class Writer:
             if rows:
                 segments.append(self._write(pieces_of(media, ids, unit_id, source), rows, source))
                 unit_id += rows
+        next_id = self.catalog.next_media_id()
         entries = [
             NewMedia(
-                id_, item.file, item.content_hash, item.info, None, own,
-                read=tuple(item.batches), kept=item.kept,
+                id_, item.file, item.content_hash, item.info, item.trouble, own,
+                read=tuple(item.batches), kept=item.kept if id_ < next_id else (),
             )
             for id_, item, own in zip(ids, media, layout_of(media), strict=True)
         ]  # fmt: skip
@@ -239,10 +240,16 @@ class Writer:
         segment = self._write(rows.pieces(), count, "visual") if count else None
         self.catalog.replace_pooled(facts, segment, rows.ranges)
 
-    def put_failure(self, file: FoundFile, content_hash: str, reason: str) -> None:
+    def put_failure(
+        self,
+        file: FoundFile,
+        content_hash: str,
+        reason: str,
+        read: tuple[Source, ...] = ("visual",),
+    ) -> None:
         """Remember that this content cannot be read; what was indexed of the file is dropped."""
         ids, _ = self.catalog.ids_for([file])
-        self.catalog.put_failure(NewMedia(ids[0], file, content_hash, None, reason, {}))
+        self.catalog.put_failure(NewMedia(ids[0], file, content_hash, None, reason, {}, read))
 
     def maintain(self) -> None:
         """Merge small segments and those with many dead rows.
@@ -275,8 +282,10 @@ class Writer:
         return [entry for entry in self.catalog.segments() if entry.source == source]
 
     def _sources(self) -> list[Source]:
-        """Those with segments, and the one that every index has."""
+        """Those with segments or quantisers, and the one that every index has."""
         used = {entry.source for entry in self.catalog.segments()} | {"visual"}
+        used |= {facts.source for facts in self.quantisers()}
+        used |= {facts.source for facts in self.quantisers()}
         return [source for source in SOURCES if source in used]
 
     def plan(self, memory: int, source: Source = "visual") -> Plan:
@@ -368,7 +377,7 @@ class Writer:
         give_up = bool(unpooled - files)
         if give_up:
             self.catalog.replace_pooled(None)
-        self.catalog.lose(files, {entry.id: runs_of(lost)})
+        self.catalog.lose(files, {entry.id: runs_of(lost)}, entry.source)
         [now] = [e for e in self.catalog.segments() if e.id == entry.id]
         self._merge_parts([left.part(now)], [now], self._current(entry.source))
         return Loss(reason, len(files), len(lost), give_up)

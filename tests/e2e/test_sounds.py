@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.e2e.support import run
+from tests.e2e.support import run, spawn
 from tests.sound_files import SoundPlan, write_beeps, write_film
 
 SRT = "1\n00:00:01,000 --> 00:00:02,500\na tab\there and “quotes”\n"
@@ -84,3 +84,14 @@ def test_status_says_how_it_hears(here: Path) -> None:
     told = json.loads(run("status", "--json").out)
     assert (told["sounds"], told["subtitles"], told["hears"]) == (1, 1, "fake:64@1")
     assert (told["rows_heard"], told["rows_said"]) == (2, 1)
+
+
+def test_sound_is_added_by_a_process_of_its_own(here: Path) -> None:
+    """Reader threads enter PyAV at different places; its modules import each other in circles."""
+    for number in range(6):
+        write_film(here / "media" / f"{number}.mp4", SoundPlan("aac"), frames=5)
+    command = ("index", "media", "--index", "later", "--model", "fake")
+    assert spawn(*command, "--no-audio", "--no-subtitles", cwd=here).code == 0
+    ran = spawn(*command, "--audio", "--subtitles", cwd=here)
+    assert (ran.code, ran.lines) == (0, [])
+    assert "added 2, updated 7, unchanged 1" in ran.err
