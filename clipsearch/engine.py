@@ -363,7 +363,9 @@ class Index:
             have the head's score, which is no cosine.
 
         Hits of several of these sources are ranked by `fuse`: scores are cosines, which do not
-        compare between spaces. Raises UsageError, or EncoderError when the encoder takes no text.
+        compare between spaces. Without kind and source, sounds and subtitles stay away from other
+        hits if they score below what the encoder calls to the point (`Encoder.floors`).
+        Raises UsageError, or EncoderError when the encoder takes no text.
         """
         if rerank is not None:
             if source not in (None, "visual"):
@@ -383,7 +385,22 @@ class Index:
             s: self._search(rows, replace(spec, kinds=kinds[s]), pooling)
             for s, rows in vectors.items()
         }
+        if kind is None and source is None and rankings.get("visual"):
+            rankings = self._to_the_point(query, rankings)
         return fuse(rankings, top)
+
+    def _to_the_point(
+        self, query: str | Query | Vectors, rankings: dict[Source, list[Hit]]
+    ) -> dict[Source, list[Hit]]:
+        """Without sounds and subtitles that words have little to do with."""
+        if not isinstance(query, str | Query) or (isinstance(query, Query) and query.sounds):
+            return rankings
+        kept = {}
+        for source, hits in rankings.items():
+            encoder = self.ear if source == "audio" else self.encoder
+            floor = encoder.floors.get(source, -1.0) if encoder else -1.0
+            kept[source] = [hit for hit in hits if hit.score >= floor]
+        return kept
 
     def _search(self, query: Vectors, spec: SearchSpec, pooling: str | None) -> list[Hit]:
         """The best hits of one space."""

@@ -19,7 +19,7 @@ from clipsearch.encoders.clip4clip import CONTEXT
 from clipsearch.encoders.devices import check_device_name, pick_device
 from clipsearch.encoders.spec import parse_spec
 from clipsearch.encoders.state import read_state
-from clipsearch.encoders.values import checked_wave, finished_rows
+from clipsearch.encoders.values import NO_FLOORS, checked_wave, finished_rows
 from clipsearch.types import Pixels, Vectors, Wave
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ class AudioClipEncoder:
     supports_text = True
     supports_images = True
     supports_audio = True
+    floors = NO_FLOORS
     sample_rate = SAMPLE_RATE
 
     def __init__(self, clip: openclip.OpenClipEncoder, tower: AudioTower) -> None:

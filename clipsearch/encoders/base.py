@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-from clipsearch.types import Pixels, Vectors, Wave
+from clipsearch.types import Pixels, Source, Vectors, Wave
 
 Prepared = NDArray[Any]  # one picture as the image tower takes it; its shape is the encoder's own
 
@@ -104,6 +104,13 @@ class Encoder(Protocol):
     @property
     def audio_fingerprint(self) -> str:
         """The same for `encode_audio` alone, which may have weights of its own; "" without it."""
+        ...
+
+    @property
+    def floors(self) -> Mapping[Source, float]:
+        """Cosines to words below which sounds ("audio") and texts ("text") are hardly to the point,
+        where that was measured; most encoders have none.
+        """
         ...
 
     def encode_audio(self, waves: Sequence[Wave], *, normalize: bool = True) -> Vectors:

@@ -21,6 +21,7 @@ from clipsearch.encoders.base import EncoderSpec, Prepared
 from clipsearch.encoders.devices import check_device_name
 from clipsearch.encoders.spec import parse_spec
 from clipsearch.encoders.values import (
+    NO_FLOORS,
     checked_pixels,
     checked_stack,
     checked_wave,
@@ -66,6 +67,7 @@ class FakeEncoder:
     supports_text = True
     supports_images = True
     supports_audio = True
+    floors = NO_FLOORS
     short_side = SHORT_SIDE
     sample_rate = SAMPLE_RATE
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Never
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from clipsearch.encoders.base import EncoderSpec, Prepared
 from clipsearch.errors import EncoderError, UsageError
-from clipsearch.types import Pixels, Vectors, Wave
+from clipsearch.types import Pixels, Source, Vectors, Wave
 
 _ZERO_NORM = 1e-12
 
@@ -76,10 +77,14 @@ def checked_wave(wave: Wave) -> Wave:
     return wave
 
 
+NO_FLOORS: Mapping[Source, float] = MappingProxyType({})
+
+
 class WithoutAudio:
     """The part of an Encoder that hears nothing."""
 
     spec: EncoderSpec
+    floors = NO_FLOORS
     supports_audio = False
     sample_rate = 0
     audio_fingerprint = ""
@@ -93,6 +98,7 @@ class WithoutImages:
     """The part of an Encoder that sees nothing."""
 
     spec: EncoderSpec
+    floors = NO_FLOORS
     supports_images = False
     short_side = 1
 

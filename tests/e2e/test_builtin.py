@@ -12,6 +12,8 @@ from tests.e2e.support import run, spawn
 
 PHOTOS = ["astronaut.png", "chelsea.png", "coffee.png", "horse.png", "page.png", "rocket.jpg"]
 VIDEOS = ["bigbuckbunny.mp4", "bikes.mp4"]
+SRT = "1\n00:00:01,000 --> 00:00:03,000\nThe dog is barking again.\n"
+COUNT = len(PHOTOS) + len(VIDEOS) + 1
 
 
 @pytest.fixture(scope="module")
@@ -21,10 +23,11 @@ def folder(photos, videos, tmp_path_factory) -> Path:
     (folder / "media").mkdir()
     for source in [photos / name for name in PHOTOS] + [videos / name for name in VIDEOS]:
         shutil.copy2(source, folder / "media")
+    (folder / "media" / "bigbuckbunny.srt").write_text(SRT)
     ran = spawn("index", "media", "--model", "builtin", cwd=folder).ok()
     assert ran.out == ""
     assert ran.err.splitlines() == [
-        f"added {len(PHOTOS) + len(VIDEOS)}, updated 0, unchanged 0, moved 0, removed 0, "
+        f"added {COUNT}, updated 0, unchanged 0, moved 0, removed 0, "
         f"skipped 0: {folder / 'indexes' / 'default'}"
     ]
     return folder
@@ -78,4 +81,20 @@ def test_again_nothing_is_decoded(here, monkeypatch):
 
     monkeypatch.setattr("clipsearch.ingest.reading.open_media", refuse)
     again = run("index", "media").ok()
-    assert f"unchanged {len(PHOTOS) + len(VIDEOS)}," in again.err
+    assert f"unchanged {COUNT}," in again.err
+
+
+def test_a_dog_is_looked_for_in_all_that_is_seen_heard_and_said(here):
+    hits = run("query", "dog", "--json").ok().records
+    assert {hit["kind"] for hit in hits} >= {"image", "frame", "text"}
+    (said,) = [hit for hit in hits if hit["kind"] == "text"]
+    assert said["text"] == "The dog is barking again."
+    assert (Path(said["path"]).name, said["start"], said["end"]) == ("bigbuckbunny.mp4", 1.0, 3.0)
+    assert said["score"] > 0.4
+
+
+def test_what_is_not_to_the_point_stays_away(here):
+    hits = run("query", "a cup of coffee", "--json").ok().records
+    assert {hit["kind"] for hit in hits} == {"image", "frame"}
+    asked = run("query", "a cup of coffee", "--kind", "audio", "--kind", "text", "--json").ok()
+    assert {hit["kind"] for hit in asked.records} == {"audio", "text"}, "who asks for it gets it"
