@@ -20,8 +20,9 @@ $(VENV)/.dev: pyproject.toml | $(BIN)/python
 demo: $(VENV)/.demo  ## index real photos and videos with the built-in encoder, and query them
 	$(BIN)/python examples/demo.py
 
+# As many processes as cores, and one thread in each: threads that wait for each other cost more.
 test: $(VENV)/.dev  ## the default test suite
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 check: $(VENV)/.dev  ## format, lint, types, import layers
 	$(BIN)/ruff format --check .

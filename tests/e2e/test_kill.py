@@ -91,7 +91,7 @@ def test_ten_kills_lose_nothing_that_was_published(here, undisturbed):
     hit, partial = 0, 0
     for _ in range(KILLS):
         process = start_slowly(*INDEX, cwd=here, pause=PAUSE, publish=0.05)
-        wait_until(lambda: (folder / "lock").exists() and locked(folder))
+        wait_until(lambda: (folder / "manifest.json").exists() and locked(folder))
         time.sleep(delays.uniform(0.0, 0.7))
         hit += kill(process)
         now = media_ids(folder)
