@@ -3,6 +3,8 @@
 Writes JPEG files of 1600x1200 and indexes them, in a process of its own for each figure, with an
 encoder that keeps pictures as large as CLIP's input and computes nothing worth mentioning. The
 limit to compare with is Pillow decoding the same files in full, as tools without draft mode do.
+Then MP3 of minutes and of an hour, with that encoder and with the built-in one; the limit is FFmpeg
+decoding and resampling the same, and nothing else.
 """
 
 from __future__ import annotations
@@ -12,12 +14,15 @@ import sys
 import tempfile
 from pathlib import Path
 
+import av
 import numpy as np
 from PIL import Image
 
 from benchmarks.measure import report, run
 
 COUNTS = (600, 6000)
+MINUTES = (2, 60)
+SOUND_RATE = 16_000  # of both encoders
 SIZE = (1600, 1200)
 DISTINCT = 12
 QUALITY = 90
@@ -50,12 +55,11 @@ def index_with_null_encoder(pictures: Path, index_folder: Path) -> None:
     from clipsearch.encoders.fake import FakeEncoder
     from clipsearch.engine import Index
     from clipsearch.store.manifest import Manifest
-    from clipsearch.store.recipes import get_recipe
     from clipsearch.store.store import Store
 
     encoder = FakeEncoder(512)
     encoder.short_side = CLIP_SHORT_SIDE
-    manifest = Manifest("fake:512", encoder.fingerprint, 512, get_recipe("flat"), {})
+    manifest = Manifest("fake:512", encoder.fingerprint, 512, "flat", {})
     with Index(Store.create(index_folder, manifest), encoder=encoder) as index:
         report_ = index.add([pictures])
         assert not report_.failures
@@ -67,8 +71,58 @@ def decode_in_full(pictures: Path) -> None:
             image.convert("RGB").resize((CLIP_SHORT_SIDE, CLIP_SHORT_SIDE))
 
 
+def write_sound(path: Path, minutes: int) -> None:
+    """Stereo MP3 of 128 kbit/s: a minute of noise, over and over, as frames stand alone."""
+    buffer = io.BytesIO()
+    noise = np.random.default_rng(0).standard_normal((2, 60 * 44_100)).astype(np.float32) / 10
+    with av.open(buffer, "w", "mp3", options={"write_xing": "0", "id3v2_version": "0"}) as output:
+        stream = output.add_stream("libmp3lame", rate=44_100, layout="stereo")
+        shape = av.AudioResampler("fltp", "stereo", 44_100, 1152)
+        frame = av.AudioFrame.from_ndarray(noise, format="fltp", layout="stereo")
+        frame.sample_rate = 44_100
+        for part in [*shape.resample(frame), *shape.resample(None)]:
+            output.mux(stream.encode(part))
+        output.mux(stream.encode())
+    path.write_bytes(buffer.getvalue() * minutes)
+
+
+def index_sound(path: Path, index_folder: Path, model: str) -> None:
+    from clipsearch.engine import Index
+
+    with Index.create(index_folder, model=model) as index:
+        report_ = index.add([path])
+        assert (report_.added, report_.failures) == (1, ())
+
+
+def decode_sound(path: Path) -> None:
+    with av.open(str(path)) as media:
+        resampler = av.AudioResampler(format="flt", layout="mono", rate=SOUND_RATE)
+        for frame in media.decode(audio=0):
+            for part in resampler.resample(frame):
+                part.to_ndarray()
+
+
 def main() -> None:
     this = (sys.executable, "-m", "benchmarks.ingest")
+    _pictures(this)
+    for minutes in MINUTES:
+        with tempfile.TemporaryDirectory() as name:
+            sound = Path(name) / "sound.mp3"
+            write_sound(sound, minutes)
+            alone = run(*this, "decode", str(sound))
+            for model in ("fake", "builtin"):
+                ours = run(*this, "sound", str(sound), str(Path(name) / model), model)
+                report(
+                    name=f"index MP3, {model}",
+                    minutes=minutes,
+                    cpu_s_per_hour=60 * ours.cpu_seconds / minutes,
+                    times_real_time=60 * minutes / ours.wall_seconds,
+                    ratio_to_decoding=ours.cpu_seconds / alone.cpu_seconds,
+                    rss_mb=ours.peak_rss_mb,
+                )
+
+
+def _pictures(this: tuple[str, ...]) -> None:
     for count in COUNTS:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
@@ -108,6 +162,10 @@ if __name__ == "__main__":
             write_pictures(Path(arguments[0]), int(arguments[1]))
         elif what == "index":
             index_with_null_encoder(Path(arguments[0]), Path(arguments[1]))
+        elif what == "sound":
+            index_sound(Path(arguments[0]), Path(arguments[1]), arguments[2])
+        elif what == "decode":
+            decode_sound(Path(arguments[0]))
         elif what == "again":
             again(Path(arguments[0]), Path(arguments[1]))
         else:

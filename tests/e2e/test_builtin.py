@@ -6,14 +6,18 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from clipsearch.encoders.sound_classifier import RATE
 from tests.e2e.support import run, spawn
+from tests.sound_files import write_float_wav
+from tools.sounds.synth_voices import VOICES
 
 PHOTOS = ["astronaut.png", "chelsea.png", "coffee.png", "horse.png", "page.png", "rocket.jpg"]
 VIDEOS = ["bigbuckbunny.mp4", "bikes.mp4"]
 SRT = "1\n00:00:01,000 --> 00:00:03,000\nThe dog is barking again.\n"
-COUNT = len(PHOTOS) + len(VIDEOS) + 1
+COUNT = len(PHOTOS) + len(VIDEOS) + 2
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +28,8 @@ def folder(photos, videos, tmp_path_factory) -> Path:
     for source in [photos / name for name in PHOTOS] + [videos / name for name in VIDEOS]:
         shutil.copy2(source, folder / "media")
     (folder / "media" / "bigbuckbunny.srt").write_text(SRT)
+    bark = VOICES["dog barking"](np.random.default_rng(1))
+    write_float_wav(folder / "media" / "bark.wav", bark[:, None], RATE)
     ran = spawn("index", "media", "--model", "builtin", cwd=folder).ok()
     assert ran.out == ""
     assert ran.err.splitlines() == [
@@ -86,7 +92,9 @@ def test_again_nothing_is_decoded(here, monkeypatch):
 
 def test_a_dog_is_looked_for_in_all_that_is_seen_heard_and_said(here):
     hits = run("query", "dog", "--json").ok().records
-    assert {hit["kind"] for hit in hits} >= {"image", "frame", "text"}
+    assert {hit["kind"] for hit in hits} == {"image", "frame", "audio", "text"}
+    (heard,) = [hit for hit in hits if hit["kind"] == "audio"]
+    assert Path(heard["path"]).name == "bark.wav"
     (said,) = [hit for hit in hits if hit["kind"] == "text"]
     assert said["text"] == "The dog is barking again."
     assert (Path(said["path"]).name, said["start"], said["end"]) == ("bigbuckbunny.mp4", 1.0, 3.0)
@@ -97,4 +105,4 @@ def test_what_is_not_to_the_point_stays_away(here):
     hits = run("query", "a cup of coffee", "--json").ok().records
     assert {hit["kind"] for hit in hits} == {"image", "frame"}
     asked = run("query", "a cup of coffee", "--kind", "audio", "--kind", "text", "--json").ok()
-    assert {hit["kind"] for hit in asked.records} == {"audio", "text"}, "who asks for it gets it"
+    assert {hit["kind"] for hit in asked.records} == {"audio", "text"}, "who asks gets it"
