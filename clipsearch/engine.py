@@ -71,6 +71,7 @@ from clipsearch.store.verify import Problem
 from clipsearch.types import (
     VECTOR_KINDS,
     Hit,
+    HitKind,
     IndexStatus,
     IngestReport,
     Source,
@@ -251,7 +252,7 @@ class Index:
             raise EncoderError(
                 f"the sound in {self.path} was encoded with {settings.fingerprint}, but "
                 f"{settings.encoder} is {ear.audio_fingerprint} here: install the weights it was "
-                "built with, or build a new index"
+                "built with, or encode the sound anew with `clipsearch index FOLDER --audio`"
             )
         return ear
 
@@ -327,7 +328,11 @@ class Index:
                 f"the model {encoder.spec} takes no pictures: give it as --audio-model"
             )
         spec = ingest_spec(self._store, options, fps, short_side=encoder.short_side)
+        before = self._store.manifest.audio
         settings = settle_sound(self._store, options, encoder, self._load, new=new)
+        if before is not None and settings != before:  # the old rows first, then the new name
+            heard = [media.id for media in self.media() if "audio" in media.sources]
+            self._store.catalog.lose(heard, {}, "audio")
         texts = settle_texts(self._store, options, encoder, new=new)
         record_settings(self._store, spec, settings, texts=texts)
         ear = self.ear
@@ -375,6 +380,8 @@ class Index:
             )
         is_vector = not isinstance(query, str | Query)
         kinds = wanted_kinds(self._store, kind, source, vector=is_vector)
+        if kind is None and source is None and not (isinstance(query, Query) and query.sounds):
+            kinds = self._without_deaf(kinds)
         spec = SearchSpec(top, tuple(chain(*kinds.values())), min_score, merge_gap, exact)
         if isinstance(query, str | Query):
             asked = Query(query) if isinstance(query, str) else query
@@ -388,6 +395,20 @@ class Index:
         if kind is None and source is None and rankings.get("visual"):
             rankings = self._to_the_point(query, rankings)
         return fuse(rankings, top)
+
+    def _without_deaf(
+        self, kinds: dict[Source, tuple[HitKind, ...]]
+    ) -> dict[Source, tuple[HitKind, ...]]:
+        """Without sounds if their encoder cannot be had: what is seen and said is found all the
+        same, and that is told.
+        """
+        if "audio" in kinds:
+            try:
+                _ = self.ear
+            except EncoderError as error:
+                self._on_notice(f"sounds are left out: {error}")
+                return {source: own for source, own in kinds.items() if source != "audio"}
+        return kinds
 
     def _to_the_point(
         self, query: str | Query | Vectors, rankings: dict[Source, list[Hit]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -368,3 +369,29 @@ def test_a_few_subtitles_hold_nothing_up(
         index.add([folder], options=AddOptions(batch_size=8))
     assert sum(published) == 45
     assert max(published) <= 16, "memory and what a kill costs stay small"
+
+
+def test_without_its_encoder_of_sound_an_index_still_shows_the_rest(
+    tmp_path: Path, folder: Path
+) -> None:
+    told: list[str] = []
+    with Index.create(tmp_path / "two", model="fake") as index:
+        index.add([folder], options=AddOptions(audio_model="fake:32"))
+        index._store.update_manifest(
+            audio=replace(index._store.manifest.audio, fingerprint="another")
+        )
+    with Index.open(tmp_path / "two", on_notice=told.append) as index:
+        assert {hit.kind for hit in index.search("red", top=50)} == {"image", "frame", "text"}
+        [notice] = told
+        assert notice.startswith("sounds are left out: the sound in ")
+        assert "was encoded with another, but fake:32 is fake:32@1 here" in notice
+        with pytest.raises(EncoderError, match="was encoded with another"):
+            index.search("red", kind="audio")
+        with pytest.raises(EncoderError, match="was encoded with another"):
+            index.add([folder])
+        frames = index.search("high", kind="frame")
+        report = index.add([folder], options=AddOptions(audio=True))
+        assert (report.updated, report.unchanged) == (2, 2), "all sound is encoded anew"
+        assert index.search("high", kind="frame") == frames
+        assert index.search("high", kind="audio")[0].path.name == "film.mp4"
+        assert index.verify() == []

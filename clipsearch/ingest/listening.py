@@ -5,6 +5,7 @@ for first, and the same from then on.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from clipsearch.encoders import parse_spec
 from clipsearch.encoders.base import Encoder
@@ -23,13 +24,16 @@ def settle_sound(
     """How the index hears; settled when sound is asked for, or it comes with the encoder of a new
     index. None: it does not.
 
+    Where sound is asked for expressly, and its encoder has other weights now than the index was
+    made with, the settings name these: all sound is to be encoded anew.
+
     Raises UsageError for other settings than the index has, EncoderError for a model that takes no
     sound.
     """
     has = store.manifest.audio
     if has is not None:
         _check_alike(store, options, has)
-        return has
+        return _heard_anew(store, encoder, load, has) if options.audio else has
     wanted = options.audio
     if wanted is None:
         wanted = options.audio_model is not None or (new and encoder.supports_audio)
@@ -69,6 +73,12 @@ def settle_texts(store: Store, options: AddOptions, encoder: Encoder, *, new: bo
 def audio_spec(settings: AudioSettings, ear: Encoder) -> AudioSpec:
     """How sound is cut for an encoder. Raises UsageError for windows that cannot be."""
     return AudioSpec(ear.sample_rate, settings.window_seconds, settings.hop_seconds)
+
+
+def _heard_anew(store: Store, encoder: Encoder, load: Load, has: AudioSettings) -> AudioSettings:
+    ear = encoder if has.encoder == store.manifest.encoder else load(has.encoder)
+    alike = ear.audio_fingerprint == has.fingerprint or ear.dim != has.dim
+    return has if alike else replace(has, fingerprint=ear.audio_fingerprint)
 
 
 def _check_alike(store: Store, options: AddOptions, has: AudioSettings) -> None:

@@ -83,6 +83,7 @@ def _state(index: Index) -> Iterator[Finding]:
     yield Finding("ok", f"{status.rows} vectors, recipe {status.recipe}{lists}")
     if status.model is not None:
         yield Finding("ok", f"{index.encoder.fingerprint} loads")
+        yield from _ear(index)
         yield from _head(index)
     for root in status.roots:
         found = root.is_dir()
@@ -94,6 +95,16 @@ def _state(index: Index) -> Iterator[Finding]:
         yield Finding("ok", f"{share:.0%} of the vectors are dead: `clipsearch compact` drops them")
     if status.advice is not None:
         yield Finding("warning", status.advice)
+
+
+def _ear(index: Index) -> Iterator[Finding]:
+    try:
+        ear = index.ear
+    except EncoderError as error:
+        yield Finding("error", str(error))
+        return
+    if ear is not None:
+        yield Finding("ok", f"it hears: {ear.audio_fingerprint} loads")
 
 
 def _head(index: Index) -> Iterator[Finding]:

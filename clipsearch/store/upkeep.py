@@ -85,7 +85,9 @@ def status(store: Store) -> IndexStatus:
     """Counts, settings, and what was measured last."""
     manifest, catalog = store.manifest, store.catalog
     segments, counts, pooling = catalog.segments(), catalog.counts(), catalog.pooling()
-    plan = Writer(store.folder, manifest, catalog).plan(memory_bytes())
+    writer = Writer(store.folder, manifest, catalog)
+    plans = {source: writer.plan(memory_bytes(), source) for source in writer.sources()}
+    plan = plans["visual"]
     rows = dict.fromkeys(SOURCES, 0)
     for entry in segments:
         rows[entry.source] += entry.live_rows
@@ -115,7 +117,7 @@ def status(store: Store) -> IndexStatus:
         nprobe=tuning.nprobe if tuning else None,
         candidates=tuning.candidates if tuning else None,
         recall=tuning.measured.recall if tuning and tuning.measured else None,
-        advice=advice(plan),
+        advice=next(filter(None, map(advice, plans.values())), None),
         hears=manifest.audio.fingerprint if manifest.audio else None,
         rows_heard=rows["audio"] if manifest.audio else None,
         rows_said=rows["text"] if manifest.texts else None,

@@ -265,7 +265,7 @@ class Writer:
 
     def _maintain(self) -> None:
         wish = self._manifest.recipe
-        for source in self._sources():
+        for source in self.sources():
             if wish != AUTO and get_recipe(wish).has_ann and not self.quantisers(source):
                 rows = sum(entry.live_rows for entry in self._entries(source))
                 if rows >= SMALLEST_TRAINING_ROWS:
@@ -274,14 +274,14 @@ class Writer:
         for entry in self.catalog.segments():
             if entry.dead_rows > entry.row_count * DEAD_SHARE or self._lacks_lists(entry):
                 self._merge([entry], self._current(entry.source))
-        for source in self._sources():
+        for source in self.sources():
             for group in due_merges(self._entries(source)):
                 self._merge(group, self._current(source))
 
     def _entries(self, source: Source) -> list[SegmentEntry]:
         return [entry for entry in self.catalog.segments() if entry.source == source]
 
-    def _sources(self) -> list[Source]:
+    def sources(self) -> list[Source]:
         """Those with segments or quantisers, and the one that every index has."""
         used = {entry.source for entry in self.catalog.segments()} | {"visual"}
         used |= {facts.source for facts in self.quantisers()}
@@ -315,7 +315,7 @@ class Writer:
         Nothing is encoded anew. Readers go on with what they have; an interrupted run keeps the
         groups that it finished.
         """
-        for source in self._sources():
+        for source in self.sources():
             self._compact(source, self.plan(memory, source), retrain, on_step)
         self.sweep()
 
