@@ -151,6 +151,11 @@ class Index:
         if model is not None:
             chosen = str(resolve(model, offline=offline, on_notice=on_notice))
             encoder = load_encoder(parse_spec(chosen), device=device)
+            if not encoder.supports_images:
+                raise EncoderError(
+                    f"the model {chosen} takes no pictures: give it as the encoder of sound "
+                    "(--audio-model), beside one that does"
+                )
         manifest = Manifest(
             encoder=chosen,
             fingerprint=encoder.fingerprint if encoder else "",
@@ -323,10 +328,6 @@ class Index:
     def _ingest_spec(self, options: AddOptions, fps: float | None) -> IngestSpec:
         """What a run needs to know; under the lock, as the first one settles it."""
         encoder, new = self.encoder, not self._store.manifest.sampling
-        if not encoder.supports_images:
-            raise EncoderError(
-                f"the model {encoder.spec} takes no pictures: give it as --audio-model"
-            )
         spec = ingest_spec(self._store, options, fps, short_side=encoder.short_side)
         before = self._store.manifest.audio
         settings = settle_sound(self._store, options, encoder, self._load, new=new)
@@ -394,7 +395,8 @@ class Index:
         }
         if kind is None and source is None and rankings.get("visual"):
             rankings = self._to_the_point(query, rankings)
-        return fuse(rankings, top)
+        sound_alone = isinstance(query, Query) and not query.words.strip()
+        return fuse(rankings, top, first="audio" if sound_alone else "visual")
 
     def _without_deaf(
         self, kinds: dict[Source, tuple[HitKind, ...]]
@@ -478,7 +480,8 @@ class Index:
         sampling = self.sampling or SamplingSpec() if fps is None else SamplingSpec(fps=fps)
         file, media = find_media(self._store.catalog, Path(path))
         if media is not None and media.kind != "video":
-            what = {"image": "a picture", "audio": "a sound"}.get(media.kind, media.kind)
+            names = {"image": "a picture", "audio": "a sound", "subtitles": "a subtitle file"}
+            what = names[media.kind]
             raise UsageError(f"{file} is {what}: spans are parts of videos")
         if media is not None and fps is None:
             frames = self._store.frames(media.id)

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import wave
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -497,3 +498,32 @@ def test_streams_that_begin_in_mid_file_are_passed_over() -> None:
 def test_a_reader_of_pictures_does_not_take_sound(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"'a\.mp3' is of kind audio: use one of image, video"):
         open_media(tmp_path / "a.mp3", ReadSpec(64))
+
+
+@pytest.mark.parametrize("name", ["a.mkv", "a.ts", "a.mp4"])
+def test_a_track_that_begins_late_and_ends_early_is_whole(tmp_path: Path, name: str) -> None:
+    """Interleaved, so that FFmpeg meets no sound while it probes and takes the file's length."""
+    path, rate = tmp_path / name, 44100
+    with av.open(str(path), "w") as output:
+        video = output.add_stream("mpeg4", rate=5)
+        video.width, video.height, video.pix_fmt = 640, 480, "yuv420p"
+        video.bit_rate = 8_000_000
+        sound = output.add_stream("aac", rate=rate, layout="mono")
+        noise = np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
+        for number in range(100):
+            frame = av.VideoFrame.from_ndarray(np.roll(noise, 9 * number, axis=0), "rgb24")
+            frame.pts, frame.time_base = number, Fraction(1, 5)
+            output.mux(video.encode(frame))
+            if 40 <= number < 55:
+                tone = np.sin(np.arange(rate // 5) * 0.3).astype(np.float32)[None] / 2
+                part = av.AudioFrame.from_ndarray(tone, format="fltp", layout="mono")
+                part.sample_rate, part.pts = rate, number * (rate // 5)
+                part.time_base = Fraction(1, rate)
+                output.mux(sound.encode(part))
+        output.mux(video.encode())
+        output.mux(sound.encode())
+    track = open_sound_track(path, AudioSpec(16000, 2.0, 1.0))
+    assert track is not None
+    times = [unit.start_seconds for unit, _ in track.units]
+    assert times[0] == pytest.approx(7.0, abs=1.0)
+    assert times[-1] == pytest.approx(10.0, abs=1.0)

@@ -138,7 +138,7 @@ def other_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_other_weights_get_their_own_class_vectors(
     other_weights: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    names = [f"thing {n}" for n in range(1000)]
+    names = [f"thing {n}" for n in range(60)]
     monkeypatch.setattr(builtin, "class_names", lambda: names)
     monkeypatch.setattr(builtin, "_names_sha256", lambda _: builtin._recorded().class_names_sha256)
     encoder = BuiltinEncoder(device="cpu")

@@ -16,6 +16,7 @@ from clipsearch.errors import EncoderError, MediaError, UsageError
 from clipsearch.store.manifest import AudioSettings
 from clipsearch.store.writer import Writer
 from clipsearch.types import EncodedMedia
+from tests.clap_files import write_clap
 from tests.sound_files import SoundPlan, write_beeps, write_film, write_float_wav
 from tests.test_subtitles import write_film as write_subtitled
 
@@ -144,7 +145,7 @@ def test_an_index_without_sound_takes_it_in_when_it_is_asked_to(
     with Index.create(tmp_path / "quiet", model="fake") as index:
         report = index.add([folder], options=quiet)
         assert report.added == 2
-        assert report.warnings == ("1 sound files were left out: --audio takes them in",)
+        assert report.warnings == ("sound files left out: 1; --audio takes them in",)
         report = index.add([folder])
         assert (report.added, report.unchanged) == (0, 2), "the index has no sound"
         frames = index.search("high", kind="frame")
@@ -395,3 +396,36 @@ def test_without_its_encoder_of_sound_an_index_still_shows_the_rest(
         assert index.search("high", kind="frame") == frames
         assert index.search("high", kind="audio")[0].path.name == "film.mp4"
         assert index.verify() == []
+
+
+def test_a_sound_alone_finds_sounds_first(index: Index, folder: Path) -> None:
+    hits = index.search(Query(sounds=(folder / "low.wav",)), top=3)
+    assert (hits[0].kind, hits[0].path.name) == ("audio", "low.wav")
+
+
+def test_the_moment_lies_in_what_windows_share(tmp_path: Path) -> None:
+    """A whistle from 11 to 14 s over a hum that is never silent."""
+    rate = 16000
+    times = np.arange(40 * rate) / rate
+    wave = 0.02 * np.sin(2 * np.pi * 150 * times)
+    wave += np.where((times >= 11) & (times < 14), 0.5 * np.sin(2 * np.pi * 4000 * times), 0)
+    write_float_wav(tmp_path / "hum.wav", wave.astype(np.float32)[:, None], rate)
+    with Index.create(tmp_path / "index", model="fake") as index:
+        index.add([tmp_path / "hum.wav"])
+        [hit] = index.search("high", kind="audio", top=1)
+    assert (hit.start, hit.moment, hit.end) == (10.0, 10.0, 15.0)
+
+
+def test_an_encoder_of_sound_alone_makes_no_index(tmp_path: Path) -> None:
+    model = f"clap:{write_clap(tmp_path / 'clap')}"
+    with pytest.raises(EncoderError, match="takes no pictures: give it as the encoder of sound"):
+        Index.create(tmp_path / "index", model=model)
+    assert not (tmp_path / "index").exists()
+    with pytest.raises(UsageError, match="encoder 'nonsense'"):
+        AddOptions(audio_model="nonsense")
+
+
+def test_a_short_window_brings_a_short_hop(tmp_path: Path, folder: Path) -> None:
+    with Index.create(tmp_path / "short", model="fake") as index:
+        index.add([folder], options=AddOptions(audio_window_seconds=3.0))
+        assert index._store.manifest.audio.hop_seconds == 1.5

@@ -70,6 +70,14 @@ def test_big_endian_and_western_bytes(tmp_path: Path) -> None:
     assert read(tmp_path / "a.srt", latin) == [(1.0, 2.0, "À bientôt, garçon")]
 
 
+def test_a_damaged_byte_does_not_change_the_others(tmp_path: Path) -> None:
+    text = "1\n00:00:01,000 --> 00:00:02,000\nKapitän Ahab fährt übers Meer\n"
+    data = text.encode().replace(b"Ahab", b"Ah\xffb")
+    (tmp_path / "a.srt").write_bytes(data)
+    [unit] = open_subtitles(tmp_path / "a.srt")
+    assert unit.text == "Kapitän Ah\ufffdb fährt übers Meer"
+
+
 def test_webvtt_agrees_with_ffmpeg(tmp_path: Path) -> None:
     text = """WEBVTT - about
 Kind: captions

@@ -11,7 +11,7 @@ from clipsearch.encoders import parse_spec
 from clipsearch.encoders.base import Encoder
 from clipsearch.errors import EncoderError, UsageError
 from clipsearch.ingest.options import AddOptions
-from clipsearch.media.spec import AUDIO_HOP_SECONDS, AUDIO_WINDOW_SECONDS, AudioSpec
+from clipsearch.media.spec import AUDIO_WINDOW_SECONDS, AudioSpec
 from clipsearch.store.manifest import AudioSettings
 from clipsearch.store.store import Store
 
@@ -46,12 +46,13 @@ def settle_sound(
         raise EncoderError(
             f"the model {ear.spec} takes no sound: give --audio-model clap, or another that does"
         )
+    window = options.audio_window_seconds or AUDIO_WINDOW_SECONDS
     settings = AudioSettings(
         encoder=name or str(ear.spec),
         fingerprint=ear.audio_fingerprint,
         dim=ear.dim,
-        window_seconds=options.audio_window_seconds or AUDIO_WINDOW_SECONDS,
-        hop_seconds=options.audio_hop_seconds or AUDIO_HOP_SECONDS,
+        window_seconds=window,
+        hop_seconds=options.audio_hop_seconds or window / 2,
     )
     audio_spec(settings, ear)  # refuses windows that cannot be
     return settings

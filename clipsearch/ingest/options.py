@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from clipsearch.encoders.spec import parse_spec
 from clipsearch.errors import UsageError
 from clipsearch.ingest.run import Progress
 from clipsearch.media import SamplingSpec
@@ -29,7 +30,7 @@ class AddOptions:
         and for a new one whether its encoder, or one given as audio_model, takes sound.
     audio_model: an encoder of sound besides the index's own, in a space of its own, such as "clap".
     audio_window_seconds, audio_hop_seconds: windows of sound, one every hop; None takes what the
-        index has, or 10 and 5 seconds.
+        index has, or 10 seconds and half a window.
     subtitles: whether subtitle files and streams are indexed; None takes what the index has, and
         they are for a new one. What an older index lacks is read when it is asked for.
     wait: for another process that is writing; otherwise IndexLockedError.
@@ -58,6 +59,8 @@ class AddOptions:
         for seconds in (self.audio_window_seconds, self.audio_hop_seconds):
             if seconds is not None and not seconds > 0:
                 raise UsageError(f"sound in windows or hops of {seconds} seconds: use more than 0")
+        if self.audio_model is not None:
+            parse_spec(self.audio_model)  # before an index is made
         how = (self.audio_model, self.audio_window_seconds, self.audio_hop_seconds)
         if self.audio is False and any(value is not None for value in how):
             raise UsageError("without audio there is no audio model, window or hop: leave them out")

@@ -47,10 +47,10 @@ PUBLISH_SECONDS = 3.0
 PUBLISH_ROWS = 8192
 
 NO_EAR = (
-    "{count} sound files were left out: this index has no encoder of sound; --audio-model clap "
-    "gives it one"
+    "sound files left out: {count}; this index has no encoder of sound, --audio-model clap gives "
+    "it one"
 )
-EAR_OFF = "{count} sound files were left out: --audio takes them in"
+EAR_OFF = "sound files left out: {count}; --audio takes them in"
 
 
 @dataclass(frozen=True, slots=True)

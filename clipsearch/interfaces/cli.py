@@ -131,15 +131,16 @@ def index(
     audio_model: Annotated[
         str | None,
         typer.Option(
-            help="An encoder of sound with a space of its own: clap, clap:ORG/NAME, clap:FOLDER or "
-            "audioclip:FILE. [default: the model, if it takes sound]"
+            help="An encoder of sound with a space of its own: clap, clap:ORG/NAME, clap:./folder, "
+            "audioclip:FILE or builtin. [default: the model, if it takes sound]"
         ),
     ] = None,
     audio_window: Annotated[
         float | None, typer.Option(help="Seconds of sound in one vector. [default: 10]")
     ] = None,
     audio_hop: Annotated[
-        float | None, typer.Option(help="Seconds from one window to the next. [default: 5]")
+        float | None,
+        typer.Option(help="Seconds from one window to the next. [default: half a window]"),
     ] = None,
     subtitles: Annotated[
         bool | None,
@@ -266,7 +267,8 @@ def status(
 def list_(
     index: IndexOption = None,
     failed: Annotated[
-        bool, typer.Option("--failed", help="Only files that could not be read.")
+        bool,
+        typer.Option("--failed", help="Only files that could not be read, or not all of them."),
     ] = False,
     filepath_only: PathsOnlyOption = False,
     print0: Print0Option = False,
@@ -280,7 +282,9 @@ def list_(
     render = output_format(paths=filepath_only, paths0=print0, json=json, jsonl=jsonl, csv=csv)
     with Index.open(index_folder(index, os.environ, Path.cwd())) as opened:
         records = [
-            media_record(media) for media in opened.media() if not failed or media.state == "failed"
+            media_record(media)
+            for media in opened.media()
+            if not failed or media.state == "failed" or media.error is not None
         ]
     write(render(records))
 

@@ -63,7 +63,10 @@ def query(
     ] = None,
     min_score: Annotated[float, typer.Option(help="Least cosine of a hit.")] = -1.0,
     merge_gap: Annotated[
-        float, typer.Option(min=0.0, help="Frames at most so many seconds apart are one hit.")
+        float,
+        typer.Option(
+            min=0.0, help="Frames, and windows of sound, at most so many seconds apart are one hit."
+        ),
     ] = 4.0,
     pooling: Annotated[
         str | None,
@@ -133,7 +136,7 @@ def query(
             for hit in hits
             if kind_of(hit.path.name) not in ("audio", "subtitles")  # clips are of videos
         ]
-        if pieces:
+        if hits:
             export.write(pieces, is_current=opened.is_current)
     if not hits:
         say("nothing found")
@@ -146,7 +149,7 @@ def _asked(terms: list[str], sounds: list[str]) -> Query:
 
     if not sounds:
         return Query.of_terms(terms)
-    more = Query.of_terms(terms) if terms else None
+    more = Query.of_terms(terms) if any(term.strip() for term in terms) else None
     return Query(more.words if more else "", (*(more.sounds if more else ()), *sounds))
 
 

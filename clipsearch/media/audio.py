@@ -25,9 +25,9 @@ from clipsearch.media.spec import AudioSpec
 from clipsearch.media.timeline import (
     CONTAINER_TICK,
     Timeline,
-    clock_seconds,
     is_missing,
     packets_end,
+    stated_end,
 )
 from clipsearch.media.video import open_container
 from clipsearch.types import MediaInfo, SoundStream, Unit, Wave
@@ -40,6 +40,8 @@ SOUND_FORMATS = (
 # Streams of bare frames, whose length FFmpeg estimates from their first bit rate, if at all.
 BARE_FORMATS = frozenset({"mp3", "aac", "loas", "ac3", "eac3", "dts", "dtshd", "amr", "amrnb"})
 TRIMMED_FORMATS = frozenset({"mov,mp4,m4a,3gp,3g2,mj2"})  # they say to the sample where to end
+# Their streams state no length: FFmpeg fills in the file's for one that begins late.
+UNSTATED_FORMATS = frozenset({"matroska,webm", "mpegts", "mpeg"})
 UNKNOWN_SIZE = 0x7FFF_0000  # programs that cannot go back to write a file's size write this or more
 TRIM_SECONDS = Fraction(1, 10)  # encoders fill up their last frame with less than this
 
@@ -95,14 +97,8 @@ def _sound_stream(container: InputContainer) -> AudioStream | None:
 
 def _timeline(container: InputContainer, stream: AudioStream) -> Timeline:
     """From the header. Without moving pictures, the file ends with its sound."""
-    time_base = stream.time_base or CONTAINER_TICK
-    begin = None if stream.start_time is None else stream.start_time * time_base
     origin = (container.start_time or 0) * CONTAINER_TICK
-    end = None
-    if stream.duration is not None:
-        end = (begin or Fraction(0)) + stream.duration * time_base - origin
-    elif (tag := clock_seconds(stream.metadata.get("DURATION", ""))) is not None:
-        end = tag - origin
+    end = stated_end(stream, origin, trusted=container.format.name not in UNSTATED_FORMATS)
     file_end = None if container.duration is None else container.duration * CONTAINER_TICK
     pictures = (s for s in container.streams.video if not s.disposition & Disposition.attached_pic)
     if end is None and next(pictures, None) is None:

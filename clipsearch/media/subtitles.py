@@ -26,6 +26,7 @@ from clipsearch.media.video import open_container
 from clipsearch.types import Unit
 
 MAX_BYTES = 64 << 20
+DAMAGED_SHARE = 4  # of the characters beyond ASCII so many to one that is no UTF-8: it is damaged
 LONGEST_TIMES = 200  # characters of a line of times that are looked at
 TOUCH_SECONDS = 0.05  # the same text again after so short a pause is one cue, as when lines roll
 # Codecs of text; streams of pictures of text have others.
@@ -119,10 +120,10 @@ def _decoded(data: bytes) -> str:
     for mark, encoding in _MARKS:
         if data.startswith(mark):
             return data[len(mark) :].decode(encoding, "replace")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return data.decode("cp1252", "replace")
+    text = data.decode("utf-8-sig", "replace")
+    if text.count("\ufffd") * DAMAGED_SHARE <= sum(char > "\x7f" for char in text):
+        return text  # all of it, or all but a few bytes, is UTF-8
+    return data.decode("cp1252", "replace")
 
 
 def _cues(text: str) -> Iterator[_Cue]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import av
+from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Stream
@@ -46,11 +47,7 @@ class Timeline:
             container.start_time is None or abs(begin - origin) < 2 * CONTAINER_TICK
         ):
             origin = begin  # exact, where the container's time is rounded to microseconds
-        video_end = None
-        if stream.duration is not None:
-            video_end = (begin or Fraction(0)) + stream.duration * time_base - origin
-        elif (tag := clock_seconds(stream.metadata.get("DURATION", ""))) is not None:
-            video_end = tag - origin  # Matroska keeps each track's end in a tag
+        video_end = stated_end(stream, origin)
         file_end = None if container.duration is None else container.duration * CONTAINER_TICK
         rate = stream.average_rate or stream.guessed_rate or DEFAULT_FRAME_RATE
         return cls(origin, video_end, file_end, 1 / rate)
@@ -88,6 +85,24 @@ def clock_seconds(text: str) -> Fraction | None:
         return int(hours) * 3600 + int(minutes) * 60 + Fraction(seconds)
     except ValueError:
         return None
+
+
+def stated_end(
+    stream: VideoStream | AudioStream, origin: Fraction, *, trusted: bool = True
+) -> Fraction | None:
+    """Where a stream says it ends; None if it does not say.
+
+    trusted: whether its duration is its own, and not the file's that FFmpeg filled in. Matroska
+    keeps each track's end in a tag, which is.
+    """
+    tag = clock_seconds(stream.metadata.get("DURATION", ""))
+    if tag is not None:
+        return tag - origin
+    if stream.duration is None or not trusted:
+        return None
+    time_base = stream.time_base or CONTAINER_TICK
+    begin = Fraction(0) if stream.start_time is None else stream.start_time * time_base
+    return begin + stream.duration * time_base - origin
 
 
 class Clock:

@@ -14,14 +14,18 @@ from clipsearch.types import SOURCES, Hit, Source
 RANK_OFFSET = 60
 
 
-def fuse(rankings: Mapping[Source, Sequence[Hit]], top: int) -> list[Hit]:
+def fuse(
+    rankings: Mapping[Source, Sequence[Hit]], top: int, *, first: Source = "visual"
+) -> list[Hit]:
     """The `top` best of several rankings, each best first; one ranking alone stays as it is.
 
     A hit counts 1 / (60 + its rank), its `rank_score`: as no hit is in two rankings, they take
-    turns, in the order of SOURCES. That what is seen and heard at one time counts for both was
-    tried: every film then rises for having sound at all, above pictures that fit better.
+    turns, `first` and then in the order of SOURCES. That what is seen and heard at one time counts
+    for both was tried: every film then rises for having sound at all, above pictures that fit
+    better.
     """
-    used = [source for source in SOURCES if rankings.get(source)]
+    order = sorted(SOURCES, key=lambda source: source != first)
+    used = [source for source in order if rankings.get(source)]
     if len(used) < 2:
         return list(rankings[used[0]][:top]) if used else []
     found = [

@@ -35,7 +35,7 @@ class Query:
         if isinstance(self.sounds, str | os.PathLike):
             object.__setattr__(self, "sounds", (self.sounds,))
         if not self.words.strip() and not self.sounds:
-            raise UsageError("the query is empty: say in words what to look for")
+            raise UsageError("the query is empty: say in words what to look for, or give a sound")
 
     @classmethod
     def of_terms(cls, terms: Sequence[str]) -> Query:
@@ -56,9 +56,8 @@ class Ears:
 
 
 def _is_sound(term: str) -> bool:
-    path = Path(term).expanduser()
-    return kind_of(path.name) == "audio" and (
-        path.is_file() or term.startswith(("./", "../", "/", "~"))
+    return kind_of(term) == "audio" and (
+        term.startswith(("./", "../", "/", "~/")) or os.path.isfile(os.path.expanduser(term))  # noqa: PTH111, PTH113, neither raises
     )
 
 

@@ -173,6 +173,7 @@ def _hits(store: Store, chosen: Sequence[ScoredUnit], videos: _Videos) -> list[H
         start, end, moment = unit.unit.start_seconds, unit.unit.end_seconds, None
         if kind in MOMENT_KINDS:
             moment, (start, end) = start, videos.moments[unit.id]
+            moment = max(moment or 0.0, start)  # windows of sound are narrowed, see sounds.py
         elif kind in WINDOW_KINDS:
             moment = videos.best_frame(unit)
         path = films.get(owner.id, owner).path

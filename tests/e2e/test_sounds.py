@@ -60,6 +60,7 @@ def test_a_sound_is_looked_for_by_its_file(here: Path) -> None:
         (["./gone.wav"], 1, "gone.wav: no such file"),
         (["--audio-file", "media/red.png"], 1, "red.png"),
         ([], 2, "the query is empty"),
+        (["", " "], 2, "the query is empty"),
         (["red", "--source", "smell"], 2, "source 'smell': use one of visual, audio, text"),
         (["red", "--rerank", "tight", "--pooling-weights", "x", "--source", "text"], 2, "seen"),
     ],
@@ -95,3 +96,15 @@ def test_sound_is_added_by_a_process_of_its_own(here: Path) -> None:
     ran = spawn(*command, "--audio", "--subtitles", cwd=here)
     assert (ran.code, ran.lines) == (0, [])
     assert "added 2, updated 7, unchanged 1" in ran.err
+
+
+def test_words_that_look_like_paths_are_words(here: Path) -> None:
+    for words in ("~10 dogs", "~nobody/x.wav", "x" * 300 + ".wav", "noise.wav"):
+        assert run("query", words, "--kind", "image").code == 0
+    assert run("query", "", "--audio-file", "media/film.mp4", "-t", "1").code == 0
+
+
+def test_clips_are_of_videos_and_that_is_said(here: Path) -> None:
+    ran = run("query", "low", "--kind", "audio", "--min-score", "0.5", "--cut", "low.mp4")
+    assert ran.code == 1
+    assert "nothing was found that could be cut out" in ran.err
