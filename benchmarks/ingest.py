@@ -105,6 +105,10 @@ def decode_sound(path: Path) -> None:
 def main() -> None:
     this = (sys.executable, "-m", "benchmarks.ingest")
     _pictures(this)
+    _sounds(this)
+
+
+def _sounds(this: tuple[str, ...]) -> None:
     for minutes in MINUTES:
         with tempfile.TemporaryDirectory() as name:
             sound = Path(name) / "sound.mp3"
