@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from clipsearch.asking import Asked, Asking
 from clipsearch.captioned import CaptionedVideos
 from clipsearch.encoders import AUTO, load_encoder, parse_spec, resolve
 from clipsearch.encoders.base import Encoder
@@ -48,9 +49,8 @@ from clipsearch.pooled import (
     check_pooling,
 )
 from clipsearch.search.everyday import everyday_queries
-from clipsearch.search.fuse import fuse
-from clipsearch.search.query import Ears, Query, encode_words, query_vectors
-from clipsearch.search.rerank import Rerank, rerank
+from clipsearch.search.query import Query, encode_words
+from clipsearch.search.rerank import Rerank
 from clipsearch.search.retrieve import (
     MERGE_GAP_SECONDS,
     SearchSpec,
@@ -58,7 +58,6 @@ from clipsearch.search.retrieve import (
     wanted_kinds,
 )
 from clipsearch.search.spans import SpanOptions
-from clipsearch.search.whole import search
 from clipsearch.store import upkeep
 from clipsearch.store.lookup import lookup_columns
 from clipsearch.store.manifest import Manifest
@@ -71,10 +70,8 @@ from clipsearch.store.verify import Problem
 from clipsearch.types import (
     VECTOR_KINDS,
     Hit,
-    HitKind,
     IndexStatus,
     IngestReport,
-    Source,
     Span,
     StoredMedia,
     UnitKind,
@@ -113,6 +110,9 @@ class Index:
         self._ear: Encoder | None = None  # one of its own, for sound
         self._guard = threading.Lock()
         self._heads = Heads(store.folder, lambda: self.encoder, device=device)
+        self._asking = Asking(
+            store, self._heads, lambda: self.encoder, lambda: self.ear, self._on_notice
+        )
 
     @classmethod
     def create(
@@ -373,94 +373,8 @@ class Index:
         hits if they score below what the encoder calls to the point (`Encoder.floors`).
         Raises UsageError, or EncoderError when the encoder takes no text.
         """
-        if rerank is not None:
-            if source not in (None, "visual"):
-                raise UsageError("a head scores what is seen: leave out the source")
-            return self._rerank(
-                query, rerank, top=top, kind=kind, min_score=min_score, exact=exact, pooling=pooling
-            )
-        is_vector = not isinstance(query, str | Query)
-        kinds = wanted_kinds(self._store, kind, source, vector=is_vector)
-        if kind is None and source is None and not (isinstance(query, Query) and query.sounds):
-            kinds = self._without_deaf(kinds)
-        spec = SearchSpec(top, tuple(chain(*kinds.values())), min_score, merge_gap, exact)
-        if isinstance(query, str | Query):
-            asked = Query(query) if isinstance(query, str) else query
-            vectors = self._query_vectors(asked, tuple(kinds))
-        else:
-            vectors = dict.fromkeys(kinds, np.asarray(query, np.float32).reshape(1, -1))
-        rankings = {
-            s: self._search(rows, replace(spec, kinds=kinds[s]), pooling)
-            for s, rows in vectors.items()
-        }
-        if kind is None and source is None and rankings.get("visual"):
-            rankings = self._to_the_point(query, rankings)
-        sound_alone = isinstance(query, Query) and not query.words.strip()
-        return fuse(rankings, top, first="audio" if sound_alone else "visual")
-
-    def _without_deaf(
-        self, kinds: dict[Source, tuple[HitKind, ...]]
-    ) -> dict[Source, tuple[HitKind, ...]]:
-        """Without sounds if their encoder cannot be had: what is seen and said is found all the
-        same, and that is told.
-        """
-        if "audio" in kinds:
-            try:
-                _ = self.ear
-            except EncoderError as error:
-                self._on_notice(f"sounds are left out: {error}")
-                return {source: own for source, own in kinds.items() if source != "audio"}
-        return kinds
-
-    def _to_the_point(
-        self, query: str | Query | Vectors, rankings: dict[Source, list[Hit]]
-    ) -> dict[Source, list[Hit]]:
-        """Without sounds and subtitles that words have little to do with."""
-        if not isinstance(query, str | Query) or (isinstance(query, Query) and query.sounds):
-            return rankings
-        kept = {}
-        for source, hits in rankings.items():
-            encoder = self.ear if source == "audio" else self.encoder
-            floor = encoder.floors.get(source, -1.0) if encoder else -1.0
-            kept[source] = [hit for hit in hits if hit.score >= floor]
-        return kept
-
-    def _search(self, query: Vectors, spec: SearchSpec, pooling: str | None) -> list[Hit]:
-        """The best hits of one space."""
-        found, _ = ask_alike(
-            self._store,
-            pooling,
-            lambda kind: search(self._store, query, replace(spec, windows=kind)),
-        )
-        return found
-
-    def _query_vectors(self, query: Query, sources: Sequence[Source]) -> dict[Source, Vectors]:
-        return query_vectors(
-            query, lambda: self.encoder, self._ears, sources=sources, on_notice=self._on_notice
-        )
-
-    def _ears(self) -> Ears | None:
-        settings, ear = self._store.manifest.audio, self.ear
-        if settings is None or ear is None:
-            return None
-        shared = settings.encoder == self._store.manifest.encoder
-        return Ears(ear, audio_spec(settings, ear), shared)
-
-    def _rerank(
-        self, query: str | Query | Vectors, how: Rerank, *, top: int, **options: Any
-    ) -> list[Hit]:
-        """The best of what a search by cosines finds, by the score of a head."""
-        if isinstance(query, Query) and not query.sounds:
-            query = query.words
-        if not isinstance(query, str):
-            raise UsageError("a head scores words with frames: give the query as words")
-        kind = options.pop("kind")
-        if kind is not None and tuple([kind] if isinstance(kind, str) else kind) != ("video",):
-            raise UsageError("a head scores whole videos again: use kind 'video', and no other")
-        head = self._heads.load(PoolingSpec(how.head, how.weights)).head
-        hits = self.search(query, top=max(top, how.candidates), kind="video", **options)
-        [text] = encode_words(self.encoder, [query], on_notice=_ignore, normalize=False)
-        return rerank(self._store, hits, text, head, on_notice=self._on_notice)[:top]
+        how = Asked(top, kind, source, min_score, merge_gap, exact, pooling, rerank)
+        return self._asking.hits(query, how)
 
     def video(
         self,
