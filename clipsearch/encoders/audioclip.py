@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from clipsearch.encoders import openclip
 from clipsearch.encoders.audioclip_checkpoint import build
 from clipsearch.encoders.audioclip_frames import SAMPLE_RATE
 from clipsearch.encoders.base import EncoderSpec, Prepared
-from clipsearch.encoders.clip4clip import CONTEXT
 from clipsearch.encoders.devices import check_device_name, pick_device
+from clipsearch.encoders.openai_clip import tokenizer
 from clipsearch.encoders.spec import parse_spec
 from clipsearch.encoders.state import read_state
 from clipsearch.encoders.values import NO_FLOORS, checked_wave, finished_rows
@@ -93,7 +93,7 @@ def load(spec: EncoderSpec, *, device: str) -> AudioClipEncoder:
         spec,
         openclip.LoadedModel(
             parts.clip.to(picked),
-            _tokenizer(),
+            tokenizer(),
             parts.preprocess,
             picked,
             precision,
@@ -101,9 +101,3 @@ def load(spec: EncoderSpec, *, device: str) -> AudioClipEncoder:
         ),
     )
     return AudioClipEncoder(clip, parts.tower.to(picked))
-
-
-def _tokenizer() -> Any:
-    from open_clip.tokenizer import SimpleTokenizer
-
-    return SimpleTokenizer(context_length=CONTEXT)

@@ -8,8 +8,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from clipsearch.encoders import audioclip_frames
-from clipsearch.encoders.clip4clip import CONTEXT, VOCABULARY
-from clipsearch.encoders.state import check_state, count_blocks, tensors_sha256
+from clipsearch.encoders.openai_clip import (
+    HEAD_WIDTH,
+    NOT_WEIGHTS,
+    PREPROCESS,
+    check_tokens,
+    text_tower,
+)
+from clipsearch.encoders.state import check_state, check_telling, count_blocks, tensors_sha256
 from clipsearch.errors import EncoderError
 
 if TYPE_CHECKING:
@@ -18,16 +24,9 @@ if TYPE_CHECKING:
     from clipsearch.encoders.audioclip_tower import AudioTower, Network
 
 PREFIX = "audio."
-_HEAD_WIDTH = 64  # of attention, in every model of OpenAI
 _REDUCTION = 32  # pixels that one place of the ResNet's last stage stands for
 # In the files, but with no part in an embedding.
-_NOT_WEIGHTS = (
-    "input_resolution",
-    "context_length",
-    "vocab_size",
-    "logit_scale_ai",
-    "logit_scale_at",
-)
+_NOT_WEIGHTS = (*NOT_WEIGHTS, "logit_scale_ai", "logit_scale_at")
 _COUNTERS = ".num_batches_tracked"
 _SOUND = {  # how a wave becomes frames, for the fingerprint
     "sample_rate": audioclip_frames.SAMPLE_RATE,
@@ -82,7 +81,7 @@ def build(state: Mapping[str, Any], path: str, *, precision: str) -> Parts:
         model.load_state_dict({name: values.get(name, own[name]) for name in own})
     if precision != "fp32":
         convert_weights_to_lp(clip, dtype=get_cast_dtype(precision))
-    preprocess = _preprocess(clip.visual.image_size)
+    preprocess = {**PREPROCESS, "size": clip.visual.image_size}
     print_ = _fingerprint(state, preprocess)
     return Parts(clip.eval(), preprocess, AudioTower(network, basis), print_)
 
@@ -106,9 +105,10 @@ def _untrained(state: dict[str, Any], what: str, *, precision: str) -> tuple[Any
     import torch
     from open_clip.model import CLIP, get_cast_dtype
 
-    from clipsearch.encoders.audioclip_tower import network_for
+    from clipsearch.encoders.audioclip_tower import TELLING, network_for
 
-    _check_telling(state, what)
+    telling = {**_TELLING, **{PREFIX + name: axes for name, axes in TELLING.items()}}
+    check_telling(state, telling, what=what)
     architecture = _clip_architecture(state, what)
     cast = get_cast_dtype(precision)
     with torch.random.fork_rng(devices=[]):  # their random weights are not to use up a seed
@@ -119,53 +119,25 @@ def _untrained(state: dict[str, Any], what: str, *, precision: str) -> tuple[Any
 
 def _clip_architecture(state: dict[str, Any], what: str) -> dict[str, Any]:
     """The arguments of open_clip's CLIP."""
-    from open_clip.model import CLIPTextCfg, CLIPVisionCfg
+    from open_clip.model import CLIPVisionCfg
 
+    check_tokens(state, what)
     width = state["visual.layer1.0.conv1.weight"].shape[0]
     grid = round((len(state["visual.attnpool.positional_embedding"]) - 1) ** 0.5)
-    context, vocabulary = len(state["positional_embedding"]), len(state["token_embedding.weight"])
     text_width, dim = state["text_projection"].shape
-    if (context, vocabulary) != (CONTEXT, VOCABULARY):
-        raise EncoderError(
-            f"{what} reads {context} tokens of a vocabulary of {vocabulary}: only CLIP's tokenizer,"
-            f" with {CONTEXT} of {VOCABULARY}, is supported"
-        )
-    if width % 2 or text_width % _HEAD_WIDTH or not grid:
+    if width % 2 or text_width % HEAD_WIDTH or not grid:
         raise EncoderError(
             f"{what} has towers of widths {width} and {text_width} and a grid of {grid} places:"
-            f" widths must be even and a multiple of {_HEAD_WIDTH}, and a place is needed"
+            f" widths must be even and a multiple of {HEAD_WIDTH}, and a place is needed"
         )
     vision = CLIPVisionCfg(
         layers=tuple(count_blocks(state, f"visual.layer{s}.", what=what) for s in range(1, 5)),
         width=width,
-        head_width=_HEAD_WIDTH,
+        head_width=HEAD_WIDTH,
         image_size=_REDUCTION * grid,
     )
-    text = CLIPTextCfg(
-        context_length=context,
-        vocab_size=vocabulary,
-        width=text_width,
-        heads=text_width // _HEAD_WIDTH,
-        layers=count_blocks(state, "transformer.resblocks.", what=what),
-    )
+    text = text_tower(state, layers=count_blocks(state, "transformer.resblocks.", what=what))
     return {"embed_dim": dim, "vision_cfg": vision, "text_cfg": text}
-
-
-def _check_telling(state: Mapping[str, Any], what: str) -> None:
-    """Raise EncoderError unless all that the sizes are read from is there."""
-    from torch import Tensor
-
-    from clipsearch.encoders.audioclip_tower import TELLING
-
-    problems = []
-    for name, axes in {**_TELLING, **{PREFIX + n: axes for n, axes in TELLING.items()}}.items():
-        value = state.get(name)
-        if value is None:
-            problems.append(f"{name} is missing")
-        elif not isinstance(value, Tensor) or value.ndim != axes or not value.numel():
-            problems.append(f"{name} is not a tensor of {axes} axes")
-    if problems:
-        raise EncoderError(f"{what} does not fit: {'; '.join(problems)}")
 
 
 def _wanted(clip: Any, network: Network) -> dict[str, Tensor]:
@@ -177,21 +149,6 @@ def _wanted(clip: Any, network: Network) -> dict[str, Tensor]:
     sound = {name: torch.empty(shape, device="meta") for name, shape in SOUND_SHAPES.items()}
     sound.update(network.state_dict())
     return _weights({**clip.state_dict(), **{PREFIX + n: v for n, v in sound.items()}})
-
-
-def _preprocess(side: int) -> dict[str, Any]:
-    """What OpenAI's weights take pictures through, as open_clip names it."""
-    from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
-
-    return {
-        "size": side,
-        "mode": "RGB",
-        "mean": OPENAI_DATASET_MEAN,
-        "std": OPENAI_DATASET_STD,
-        "interpolation": "bicubic",
-        "resize_mode": "shortest",
-        "fill_color": 0,
-    }
 
 
 def _fingerprint(state: Mapping[str, Tensor], preprocess: dict[str, Any]) -> str:

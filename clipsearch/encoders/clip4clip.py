@@ -15,26 +15,28 @@ from typing import TYPE_CHECKING, Any
 from clipsearch.encoders import openclip
 from clipsearch.encoders.base import EncoderSpec
 from clipsearch.encoders.devices import check_device_name, pick_device
+from clipsearch.encoders.openai_clip import (
+    HEAD_WIDTH,
+    NOT_WEIGHTS,
+    PREPROCESS,
+    check_tokens,
+    text_tower,
+    tokenizer,
+)
 from clipsearch.encoders.spec import parse_spec
-from clipsearch.encoders.state import check_state, count_blocks, read_state, tensors_sha256
+from clipsearch.encoders.state import (
+    check_state,
+    check_telling,
+    count_blocks,
+    read_state,
+    tensors_sha256,
+)
 from clipsearch.errors import EncoderError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 PREFIX = "clip."
-CONTEXT = 77  # tokens, and
-VOCABULARY = 49408  # of CLIP's tokenizer
-_HEAD_WIDTH = 64  # of attention, in every ViT of OpenAI
-_NOT_WEIGHTS = ("input_resolution", "context_length", "vocab_size")  # in OpenAI's own files
-_PREPROCESS = {  # of OpenAI's weights, as open_clip names it
-    "mode": "RGB",
-    "mean": (0.48145466, 0.4578275, 0.40821073),
-    "std": (0.26862954, 0.26130258, 0.27577711),
-    "interpolation": "bicubic",
-    "resize_mode": "shortest",
-    "fill_color": 0,
-}
 # What the architecture is read from, and how many axes each has.
 _TELLING = {
     "visual.conv1.weight": 4,
@@ -62,8 +64,8 @@ def load(spec: EncoderSpec, *, device: str) -> openclip.OpenClipEncoder:
         spec,
         openclip.LoadedModel(
             model,
-            _tokenizer(),
-            {**_PREPROCESS, "size": model.visual.image_size},
+            tokenizer(),
+            {**PREPROCESS, "size": model.visual.image_size},
             picked,
             precision,
             fingerprint=lambda: print_,
@@ -74,13 +76,13 @@ def load(spec: EncoderSpec, *, device: str) -> openclip.OpenClipEncoder:
 def clip_state(state: Mapping[str, Any]) -> dict[str, Any]:
     """The CLIP part of a checkpoint without its prefix; empty if there is none."""
     named = {n.removeprefix(PREFIX): v for n, v in state.items() if n.startswith(PREFIX)}
-    return {name: value for name, value in named.items() if name not in _NOT_WEIGHTS}
+    return {name: value for name, value in named.items() if name not in NOT_WEIGHTS}
 
 
 def fingerprint(state: Mapping[str, Tensor]) -> str:
     """clip4clip@ and a hash of the tensors that `clip_state` gives, and of the pre-processing."""
     digest = tensors_sha256(state)
-    digest.update(json.dumps([_PREPROCESS, "quick_gelu"], sort_keys=True).encode())
+    digest.update(json.dumps([PREPROCESS, "quick_gelu"], sort_keys=True).encode())
     return f"clip4clip@{digest.hexdigest()[:12]}"
 
 
@@ -104,60 +106,31 @@ def _build(state: dict[str, Any], path: str, *, precision: str) -> Any:
 
 def _architecture(state: dict[str, Any], what: str) -> dict[str, Any]:
     """The arguments of open_clip's CLIP that these tensors were made by."""
-    from open_clip.model import CLIPTextCfg, CLIPVisionCfg
+    from open_clip.model import CLIPVisionCfg
 
-    _check_telling(state, what)
+    if "visual.layer1.0.conv1.weight" in state:
+        raise EncoderError(f"{what} is a ResNet: only CLIP's vision transformers are supported")
+    check_telling(state, _TELLING, what=what, prefix=PREFIX)
+    check_tokens(state, what)
     width, patch = state["visual.conv1.weight"].shape[0], state["visual.conv1.weight"].shape[-1]
     grid = round((len(state["visual.positional_embedding"]) - 1) ** 0.5)
-    context, vocabulary = len(state["positional_embedding"]), len(state["token_embedding.weight"])
     text_width, dim = state["text_projection"].shape
     names = [PREFIX + name for name in state]
-    if (context, vocabulary) != (CONTEXT, VOCABULARY):
-        raise EncoderError(
-            f"{what} reads {context} tokens of a vocabulary of {vocabulary}: only CLIP's tokenizer,"
-            f" with {CONTEXT} of {VOCABULARY}, is supported"
-        )
-    if width % _HEAD_WIDTH or text_width % _HEAD_WIDTH or not grid:
+    if width % HEAD_WIDTH or text_width % HEAD_WIDTH or not grid:
         raise EncoderError(
             f"{what} has towers of widths {width} and {text_width} and a grid of {grid} patches:"
-            f" widths must be multiples of {_HEAD_WIDTH}, and a patch is needed"
+            f" widths must be multiples of {HEAD_WIDTH}, and a patch is needed"
         )
     return {
         "embed_dim": dim,
         "vision_cfg": CLIPVisionCfg(
             layers=count_blocks(names, f"{PREFIX}visual.transformer.resblocks.", what=what),
             width=width,
-            head_width=_HEAD_WIDTH,
+            head_width=HEAD_WIDTH,
             patch_size=patch,
             image_size=patch * grid,
         ),
-        "text_cfg": CLIPTextCfg(
-            context_length=context,
-            vocab_size=vocabulary,
-            width=text_width,
-            heads=text_width // _HEAD_WIDTH,
-            layers=count_blocks(names, f"{PREFIX}transformer.resblocks.", what=what),
+        "text_cfg": text_tower(
+            state, layers=count_blocks(names, f"{PREFIX}transformer.resblocks.", what=what)
         ),
     }
-
-
-def _check_telling(state: dict[str, Any], what: str) -> None:
-    import torch
-
-    if "visual.layer1.0.conv1.weight" in state:
-        raise EncoderError(f"{what} is a ResNet: only CLIP's vision transformers are supported")
-    problems = []
-    for name, axes in _TELLING.items():
-        value = state.get(name)
-        if value is None:
-            problems.append(f"{PREFIX}{name} is missing")
-        elif not isinstance(value, torch.Tensor) or value.ndim != axes or not value.numel():
-            problems.append(f"{PREFIX}{name} is not a tensor of {axes} axes")
-    if problems:
-        raise EncoderError(f"{what} does not fit: {'; '.join(problems)}")
-
-
-def _tokenizer() -> Any:
-    from open_clip.tokenizer import SimpleTokenizer
-
-    return SimpleTokenizer(context_length=CONTEXT)

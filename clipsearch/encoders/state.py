@@ -69,6 +69,26 @@ def check_state(
         raise EncoderError(f"{what} does not fit: {'; '.join(problems)}")
 
 
+def check_telling(
+    state: Mapping[str, Any], axes_of: Mapping[str, int], *, what: str, prefix: str = ""
+) -> None:
+    """Raise EncoderError unless every tensor that sizes are read from is there, with so many axes.
+
+    `prefix` stands before the names in the file.
+    """
+    from torch import Tensor
+
+    problems = []
+    for name, axes in axes_of.items():
+        value = state.get(name)
+        if value is None:
+            problems.append(f"{prefix}{name} is missing")
+        elif not isinstance(value, Tensor) or value.ndim != axes or not value.numel():
+            problems.append(f"{prefix}{name} is not a tensor of {axes} axes")
+    if problems:
+        raise EncoderError(f"{what} does not fit: {'; '.join(problems)}")
+
+
 def count_blocks(names: Iterable[str], prefix: str, *, what: str) -> int:
     """How many blocks a transformer has whose parameters are called `prefix`0.…, `prefix`1.…
 
