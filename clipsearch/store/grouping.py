@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from clipsearch.store.quantiser import QuantiserFacts
 from clipsearch.store.recipes import IndexRecipe
 from clipsearch.store.statements import SegmentEntry
+from clipsearch.types import Source
 
 # Log-structured merging: eight segments of one size class become one of the next, so a store of n
 # rows has O(log n) segments and each row is copied O(log n) times.
@@ -42,11 +43,12 @@ def groups(entries: Sequence[SegmentEntry]) -> Iterator[list[SegmentEntry]]:
 
 
 def due_merges(entries: Sequence[SegmentEntry]) -> Iterator[list[SegmentEntry]]:
-    """Segments of one size class, when there are enough of them."""
-    classes: dict[int, list[SegmentEntry]] = {}
+    """Segments of one source and size class, when there are enough of them."""
+    classes: dict[tuple[Source, int], list[SegmentEntry]] = {}
     for entry in entries:
         size = max(1.0, entry.live_rows / SMALLEST_CLASS_ROWS)
-        classes.setdefault(int(math.log(size, MERGE_FACTOR)), []).append(entry)
+        size_class = int(math.log(size, MERGE_FACTOR))
+        classes.setdefault((entry.source, size_class), []).append(entry)
     for group in classes.values():
         rows = sum(entry.live_rows for entry in group)
         if len(group) >= MERGE_FACTOR and rows <= LARGEST_SEGMENT_ROWS:

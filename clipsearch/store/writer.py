@@ -274,9 +274,8 @@ class Writer:
         for entry in self.catalog.segments():
             if entry.dead_rows > entry.row_count * DEAD_SHARE or self._lacks_lists(entry):
                 self._merge([entry], self._current(entry.source))
-        for source in self.sources():
-            for group in due_merges(self._entries(source)):
-                self._merge(group, self._current(source))
+        for group in due_merges(self.catalog.segments()):
+            self._merge(group, self._current(group[0].source))
 
     def _entries(self, source: Source) -> list[SegmentEntry]:
         return [entry for entry in self.catalog.segments() if entry.source == source]
