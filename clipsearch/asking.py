@@ -60,7 +60,8 @@ class Asking:
         if how.rerank is not None:
             return self._reranked(query, how, how.rerank)
         kinds = wanted_kinds(self.store, how.kind, how.source, vector=not isinstance(query, Query))
-        if how.by_default and isinstance(query, Query) and not query.sounds:
+        open_words = how.by_default and isinstance(query, Query) and not query.sounds
+        if open_words:
             kinds = self._without_deaf(kinds)
         chosen = tuple(chain(*kinds.values()))
         spec = SearchSpec(how.top, chosen, how.min_score, how.merge_gap, how.exact)
@@ -68,7 +69,7 @@ class Asking:
             source: self._search(rows, replace(spec, kinds=kinds[source]), how.pooling)
             for source, rows in self._vectors(query, tuple(kinds)).items()
         }
-        if how.by_default and isinstance(query, Query) and not query.sounds:
+        if open_words:
             rankings = self._to_the_point(rankings)
         sound_alone = isinstance(query, Query) and not query.words.strip()
         return fuse(rankings, how.top, first="audio" if sound_alone else "visual")

@@ -35,7 +35,6 @@ from clipsearch.interfaces.places import index_folder
 from clipsearch.interfaces.render import hit_record, output_format
 
 if TYPE_CHECKING:
-    from clipsearch.search.query import Query
     from clipsearch.search.rerank import Rerank
 
 
@@ -111,10 +110,11 @@ def query(
     """Print the images, moments, videos, spans, sounds or subtitles that match words best."""
     from clipsearch.engine import Index
     from clipsearch.media import kind_of
+    from clipsearch.search.query import Query
 
     render = output_format(paths=filepath_only, paths0=print0, json=json, jsonl=jsonl, csv=csv)
     export = Export.of(cut, export_clips, pad, reencode=reencode, overwrite=overwrite)
-    asked = _asked(text or [], audio_file or [])
+    asked = Query.of_terms(text or [], audio_file or [])
     again = _rerank(rerank, pooling_weights, candidates)
     folder = index_folder(index, os.environ, Path.cwd())
     with Index.open(folder, device=device, on_notice=say) as opened:
@@ -142,15 +142,6 @@ def query(
         say("nothing found")
         if fail_empty or export.wanted:
             raise typer.Exit(EXIT_EMPTY)
-
-
-def _asked(terms: list[str], sounds: list[str]) -> Query:
-    from clipsearch.search.query import Query
-
-    if not sounds:
-        return Query.of_terms(terms)
-    more = Query.of_terms(terms) if any(term.strip() for term in terms) else None
-    return Query(more.words if more else "", (*(more.sounds if more else ()), *sounds))
 
 
 def _rerank(head: str | None, weights: Path | None, candidates: int) -> Rerank | None:

@@ -38,12 +38,12 @@ class Query:
             raise UsageError("the query is empty: say in words what to look for, or give a sound")
 
     @classmethod
-    def of_terms(cls, terms: Sequence[str]) -> Query:
+    def of_terms(cls, terms: Sequence[str], sounds: Sequence[str] = ()) -> Query:
         """From terms of a command line: one that has the suffix of a sound and is a file, or starts
-        with `./`, `/` or `~`, is a sound; the others are words.
+        with `./`, `/` or `~/`, is a sound, as `sounds` are; the others are words.
         """
-        sounds = tuple(os.path.expanduser(term) for term in terms if _is_sound(term))  # noqa: PTH111
-        return cls(" ".join(term for term in terms if not _is_sound(term)), sounds)
+        named = [os.path.expanduser(term) for term in terms if _is_sound(term)]  # noqa: PTH111
+        return cls(" ".join(term for term in terms if not _is_sound(term)), (*named, *sounds))
 
 
 @dataclass(frozen=True, slots=True)
