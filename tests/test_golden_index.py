@@ -10,9 +10,12 @@ import pytest
 
 from clipsearch.store.lookup import parse_columns
 from clipsearch.store.manifest import FORMAT_VERSION, AudioSettings
+from clipsearch.store.segment import SEGMENT_VERSION
+from clipsearch.store.selection import Selection
 from clipsearch.store.store import Store
 from clipsearch.types import Unit
-from tests.goldens.make_index import AUDIO_DIM, DIM, POOLING, rows
+from clipsearch.where import parse
+from tests.goldens.make_index import AUDIO_DIM, DIM, POOLING, TAGS, rows
 from tests.vectors import image, unit_rows
 
 INDEXES = Path(__file__).parents[1] / "indexes"
@@ -27,7 +30,7 @@ def golden(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
 
 def version(golden: Store) -> int:
     """The format version that an index was written in."""
-    return golden.snapshot().views[0].segment.version
+    return golden.manifest.format_version
 
 
 def test_units_media_and_scores_are_as_written(golden: Store) -> None:
@@ -70,6 +73,7 @@ def test_compaction_makes_it_one_of_the_newest_version(golden: Store) -> None:
     with golden.writing() as writer:
         writer.compact(memory=0)
     assert version(golden) == FORMAT_VERSION
+    assert golden.snapshot().views[0].segment.version == SEGMENT_VERSION
     assert golden.search(rows(1, 1), k=100)[0] == before
     np.testing.assert_array_equal(golden.frames(2).norms, norms)
 
@@ -79,7 +83,7 @@ def test_it_can_be_added_to(golden: Store) -> None:
     with golden.writing() as writer:
         writer.publish([image("new.jpg", unit_rows(1, 1, DIM))])
     best = golden.search(unit_rows(1, 1, DIM), k=1)[0][0]
-    assert (best.id, best.media_id) == ({1: 7, 2: 7, 3: 8, 4: 10}[version_before], 5)
+    assert (best.id, best.media_id) == ({1: 7, 2: 7, 3: 8, 4: 10, 5: 10}[version_before], 5)
 
 
 def test_sound_and_texts_are_as_written(golden: Store) -> None:
@@ -100,5 +104,20 @@ def test_sound_and_texts_are_as_written(golden: Store) -> None:
     assert sources == {
         "photo.jpg": ("visual",),
         "sub/film.mp4": ("visual", "audio", "text"),
-        "bad.jpg": (),
+        "bad.jpg": () if version(golden) == 4 else ("visual",),
     }
+
+
+def test_tags_are_as_written_and_can_be_set(golden: Store) -> None:
+    newer = version(golden) > 4
+    assert golden.catalog.tags_of([1, 2, 4]) == (
+        {id_: sorted(tags, key=lambda tag: -(tag[1] or 1)) for id_, tags in TAGS.items()}
+        if newer
+        else {}
+    )
+    dogs = Selection(parse("tag = 'dog'"))
+    assert [media.id for media in golden.selected_media(dogs)] == ([1, 2] if newer else [])
+    with golden.writing() as writer:
+        writer.catalog.set_tags({1: [("cat", 0.25)]}, replace=True)
+    cats = golden.search(rows(1, 1), k=9, selection=Selection(parse("tag = 'cat'")))[0]
+    assert [unit.media_id for unit in cats] == [1]

@@ -7,22 +7,22 @@ sessions. Every writing method is one transaction.
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection, Engine, RowMapping
+from sqlalchemy.engine import Connection, RowMapping
 
-from clipsearch.errors import ClipsearchError, IndexDamagedError
+from clipsearch.errors import IndexDamagedError
 from clipsearch.store import pooling, schema, statements
-from clipsearch.store.database import IMMEDIATE, SQLITE_FILE, translated_errors
+from clipsearch.store.filtered import Filtering
 from clipsearch.store.pooling import PoolingFacts
 from clipsearch.store.quantiser import NAME, QuantiserFacts, parse_facts
+from clipsearch.store.roots import Rooted
 from clipsearch.store.statements import LOST, NewMedia, NewSegment, RowRange, SegmentEntry
+from clipsearch.store.tags import Tagging, forget_tags
 from clipsearch.types import SOURCE_OF, SOURCES, FoundFile, Source, StoredMedia, UnitKind
 
 Runs = Sequence[tuple[int, int]]  # (first row, count)
@@ -39,24 +39,8 @@ class CatalogState:
     pooling: PoolingFacts | None  # of the head that made the rows of kind "pooled"
 
 
-class Catalog:
+class Catalog(Filtering, Tagging, Rooted):
     """One index's tables. Safe to share between threads."""
-
-    def __init__(self, engine: Engine, index_folder: Path) -> None:
-        self._engine = engine
-        self._writes = engine.execution_options(**{IMMEDIATE: True})
-        self._folder = index_folder
-        inside = index_folder / SQLITE_FILE
-        self._file = inside if inside.exists() else None
-
-    @property
-    def path(self) -> Path:
-        """The database's file; the index's folder if it is elsewhere."""
-        return self._file or self._folder
-
-    def close(self) -> None:
-        """Release every connection."""
-        self._engine.dispose()
 
     # Reading
 
@@ -156,11 +140,6 @@ class Catalog:
             roots = self._roots(db)
             return [statements.stored(row, roots) for row in db.execute(query).mappings()]
 
-    def roots(self) -> list[Path]:
-        """The media roots, where they are now."""
-        with self._reading() as db:
-            return list(self._roots(db).values())
-
     def counts(self) -> dict[str, int]:
         """Files by kind (`image`, `video`), and `failed` ones."""
         column = sa.case(
@@ -198,6 +177,7 @@ class Catalog:
         found = self._integrity_problems()
         try:
             self.next_media_id()
+            self.tag_counts()
             for _ in self.all_media():
                 pass
         except IndexDamagedError as error:
@@ -384,88 +364,12 @@ class Catalog:
             for chunk in statements.chunks(ids):
                 statements.remove_media(db, chunk)
 
-    def add_root(self, root: Path) -> None:
-        """Enter a media root. Roots below it become part of it; their files keep their ids."""
-        with self._writing() as db:
-            root_id = self._root_id(db, root)
-            for inner_id, inner in self._roots(db).items():
-                if inner_id == root_id or not inner.is_relative_to(root):
-                    continue
-                prefix = inner.relative_to(root).as_posix() + "/"
-                table = schema.media
-                db.execute(
-                    sa.update(table)
-                    .where(table.c.root_id == inner_id)
-                    .values(root_id=root_id, path=sa.literal(prefix) + table.c.path)
-                )
-                db.execute(sa.delete(schema.roots).where(schema.roots.c.id == inner_id))
-
-    def prune_roots(self, keep: Sequence[Path]) -> None:
-        """Forget roots that have no files any more, except those in `keep`."""
-        used = sa.select(schema.media.c.root_id)
-        with self._writing() as db:
-            kept = [id_ for id_, path in self._roots(db).items() if path in keep]
-            unused = schema.roots.c.id.not_in(used) & schema.roots.c.id.not_in(kept)
-            db.execute(sa.delete(schema.roots).where(unused))
-
     def set_setting(self, key: str, value: str) -> None:
         """Keep `value` under `key`."""
         with self._writing() as db:
             statements.set_setting(db, key, value)
 
     # Inside
-
-    @contextmanager
-    def _reading(self) -> Iterator[Connection]:
-        with self._checked(), translated_errors(self._engine), self._engine.connect() as db:
-            yield db
-
-    @contextmanager
-    def _checked(self) -> Iterator[None]:
-        """Raise IndexDamagedError for values in the database that cannot be what was written."""
-        try:
-            yield
-        except ClipsearchError:
-            raise
-        except (ValueError, TypeError, KeyError) as error:
-            raise IndexDamagedError(
-                f"the catalog {self.path} has a wrong value: {error}", self._file
-            ) from error
-
-    @contextmanager
-    def _writing(self) -> Iterator[Connection]:
-        with self._checked(), translated_errors(self._engine), self._writes.begin() as db:
-            statements.add_to_setting(db, "generation", 1, start=0)
-            yield db
-
-    def _roots(self, db: Connection) -> dict[int, Path]:
-        return {
-            row.id: self._locate(row.path, row.path_from_index)
-            for row in db.execute(sa.select(schema.roots).order_by(schema.roots.c.id))
-        }
-
-    def _locate(self, path: str, path_from_index: str | None) -> Path:
-        """A root as recorded, or beside the index when both were moved together."""
-        texts = isinstance(path, str) and isinstance(path_from_index, str | None)
-        if not texts or not Path(path).is_absolute():
-            raise ValueError(f"a root is {path!r}, {path_from_index!r}")
-        recorded = Path(path)
-        if path_from_index is not None and not recorded.exists():
-            beside = Path(os.path.normpath(self._folder / path_from_index))
-            if beside.exists():
-                return beside
-        return recorded
-
-    def _root_id(self, db: Connection, root: Path) -> int:
-        for id_, path in self._roots(db).items():
-            if path == root:
-                return id_
-        values = {
-            "path": str(root),
-            "path_from_index": Path(os.path.relpath(root, self._folder)).as_posix(),
-        }
-        result = db.execute(sa.insert(schema.roots).values(values))
-        return statements.new_id(result)
 
     def _put_media(self, db: Connection, media: Sequence[NewMedia]) -> None:
         """Enter files with the ids of `ids_for`, or replace their entries and drop their rows."""
@@ -481,6 +385,7 @@ class Catalog:
         for kinds, ids in by_kinds.items():
             for chunk in statements.chunks(ids):
                 statements.kill_ranges(db, chunk, kinds)
+        forget_tags(db, {item.id: item.content_hash for item in media if item.id < next_id})
         for id_ in known:
             db.execute(sa.update(table).where(table.c.id == id_).values(values[id_]))
         fresh = [{"id": id_, **values[id_]} for id_ in values if id_ >= next_id]

@@ -14,7 +14,7 @@ from clipsearch.store.arrays import read_file
 from clipsearch.store.recipes import AUTO, check_recipe
 from clipsearch.types import Source
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 FORMAT_NAME = "clipsearch-index"
 MANIFEST_FILE = "manifest.json"
 SEGMENTS = "segments"

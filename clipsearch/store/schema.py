@@ -13,7 +13,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA_VERSION = "0003"  # the newest file in migrations/versions
+SCHEMA_VERSION = "0004"  # the newest file in migrations/versions
 
 # SQLite only auto-increments a column declared INTEGER, which holds 64 bits there.
 ID = BigInteger().with_variant(Integer, "sqlite")
@@ -81,6 +81,15 @@ dead_ranges = Table(
     Column("segment_id", ID, ForeignKey("segments.id", ondelete=CASCADE), nullable=False),
     Column("first_row", BigInteger, nullable=False),
     Column("row_count", BigInteger, nullable=False),
+)
+
+tags = Table(
+    "tags",
+    metadata,
+    Column("media_id", ID, ForeignKey("media.id", ondelete=CASCADE), primary_key=True),
+    Column("tag", Text, primary_key=True),
+    Column("probability", Float),  # NULL: given by hand
+    Index("tags_tag", "tag", "media_id"),
 )
 
 settings = Table(

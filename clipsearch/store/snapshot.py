@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from clipsearch.store.exact import Mask, Ranking, Scorers, merge_rankings
+from clipsearch.store.exact import (
+    SCAN_ROWS,
+    SMALL_SCAN_VALUES,
+    Mask,
+    Ranking,
+    Scorers,
+    merge_rankings,
+)
 from clipsearch.store.lookup import LOOKUP_TYPE, Lookup
 from clipsearch.store.manifest import Tuning
 from clipsearch.store.merge import live_mask
@@ -17,10 +24,21 @@ from clipsearch.store.pooling import PoolingFacts
 from clipsearch.store.quantiser import Quantiser
 from clipsearch.store.recipes import SCANNED_ROWS, probe_count
 from clipsearch.store.segment import Rows, Segment
+from clipsearch.store.selecting import Chosen
 from clipsearch.store.statements import SegmentEntry
 from clipsearch.types import UNIT_KINDS, UnitKind, Vectors
 
 QUERIES_AT_ONCE = 256
+
+# What `benchmarks/filters.py` found: a row that is read alone takes twice as long as one of a whole
+# scan with a mask. 50,000 of a million take 20 ms, and up to a share of 1/32 it is as fast as to
+# probe widely enough for the recall that there is without a filter.
+SCATTERED = 2
+FILTERED_ROWS = 50_000
+FILTERED_SHARE = 1 / 32
+FULL_SHARE = 0.95  # of a segment's rows; where less are left, lists are probed in proportion
+WIDEST = 8.0  # times as many lists
+MOST = 4.0  # times as many candidates
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +47,44 @@ class Width:
 
     nprobe: int
     candidates: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What is looked for; the arguments of `Snapshot.nearest`."""
+
+    k: int
+    kinds: tuple[UnitKind, ...]
+    exact: bool
+    width: Width | None
+    chosen: Chosen | None
+
+    def live(self, view: View) -> tuple[Mask | None, int]:
+        """(rows,) True for the rows of a segment that may be found, None for all; and how many."""
+        if self.chosen is None:
+            return view.live(self.kinds)
+        return self.chosen.live(view, self.kinds)
+
+
+@dataclass(frozen=True, slots=True)
+class _Probed:
+    """The segments with lists of one quantiser: how many rows may be found, out of how many."""
+
+    quantiser: Quantiser
+    live: int = 0
+    rows: int = 0
+
+    def with_rows(self, live: int, view: View) -> _Probed:
+        """These and a segment."""
+        return _Probed(self.quantiser, self.live + live, self.rows + view.segment.row_count)
+
+    def widened(self, width: Width) -> Width:
+        """More lists and candidates where less is left: the nearest of few rows are further away,
+        in more lists, and what is left may all look alike.
+        """
+        factor = min(WIDEST, max(1.0, FULL_SHARE * self.rows / self.live))
+        nprobe = min(self.quantiser.facts.lists, round(width.nprobe * factor))
+        return Width(nprobe, round(width.candidates * min(factor, MOST)))
 
 
 class View:
@@ -102,16 +158,18 @@ class Snapshot:
         kinds: Sequence[UnitKind] = UNIT_KINDS,
         exact: bool = False,
         width: Width | None = None,
+        chosen: Chosen | None = None,
     ) -> list[Ranking]:
         """For each query the up to `k` best (scores, places) among live rows of `kinds`.
 
         Scores are exact cosines. Fewer than `k` come back only when there are no more. `width`
-        overrides what `width()` says.
+        overrides what `width()` says. chosen: the rows that may be found.
         """
+        wanted = _Wanted(k, tuple(kinds), exact, width, chosen)
         results: list[Ranking] = []
         for first in range(0, len(queries), QUERIES_AT_ONCE):
             part = np.ascontiguousarray(queries[first : first + QUERIES_AT_ONCE])
-            results += self._nearest(part, k, tuple(kinds), exact, width)
+            results += self._nearest(part, wanted)
         return results
 
     def rows(self, places: Rows) -> Lookup:
@@ -148,11 +206,14 @@ class Snapshot:
             found[mine] = view.segment.take(rows)
         return found
 
-    def live_places(self, kinds: Sequence[UnitKind] = UNIT_KINDS) -> Rows:
-        """Every place whose row is live and of `kinds`."""
+    def live_places(
+        self, kinds: Sequence[UnitKind] = UNIT_KINDS, *, chosen: Chosen | None = None
+    ) -> Rows:
+        """Every place whose row is live and of `kinds`, and may be found."""
         parts = [np.empty(0, np.int64)]
         for start, view in zip(self._starts.tolist(), self.views, strict=True):
-            mask, _ = view.live(tuple(kinds))
+            own = tuple(kinds)
+            mask, _ = view.live(own) if chosen is None else chosen.live(view, own)
             rows = np.arange(view.segment.row_count) if mask is None else np.flatnonzero(mask)
             parts.append(rows + start)
         return np.concatenate(parts)
@@ -165,7 +226,12 @@ class Snapshot:
         return scanned
 
     def candidates(
-        self, queries: Vectors, kinds: tuple[UnitKind, ...], quantiser: Quantiser, width: Width
+        self,
+        queries: Vectors,
+        kinds: tuple[UnitKind, ...],
+        quantiser: Quantiser,
+        width: Width,
+        chosen: Chosen | None = None,
     ) -> list[Ranking]:
         """For each query up to `width.candidates` (approximate scores, places), in no order, from
         the segments with lists of `quantiser`.
@@ -174,7 +240,7 @@ class Snapshot:
         assignment = quantiser.assign(queries, width.nprobe)
         for start, view in zip(self._starts.tolist(), self.views, strict=True):
             lists = view.segment.lists
-            mask, live = view.live(kinds)
+            mask, live = view.live(kinds) if chosen is None else chosen.live(view, kinds)
             if not self._is_probed(view, live) or lists is None or lists.quantiser is not quantiser:
                 continue
             count = min(width.candidates, live)
@@ -184,53 +250,60 @@ class Snapshot:
                 kept.append((scores[rows >= 0], rows[rows >= 0] + start))
         return [_most_promising(part, width.candidates) for part in parts]
 
-    def _nearest(
-        self,
-        queries: Vectors,
-        k: int,
-        kinds: tuple[UnitKind, ...],
-        exact: bool,
-        width: Width | None,
-    ) -> list[Ranking]:
+    def _nearest(self, queries: Vectors, wanted: _Wanted) -> list[Ranking]:
         parts: list[list[Ranking]] = [[] for _ in queries]
-        probed: dict[str, tuple[Quantiser, int]] = {}
+        probed: dict[str, _Probed] = {}
         for start, view in zip(self._starts.tolist(), self.views, strict=True):
-            mask, live = view.live(kinds)
+            mask, live = wanted.live(view)
             lists = view.segment.lists
-            if live and not exact and lists is not None and self._is_probed(view, live):
-                _, rows = probed.get(lists.quantiser.facts.name, (None, 0))
-                probed[lists.quantiser.facts.name] = lists.quantiser, rows + live
+            if live and not wanted.exact and lists is not None and self._is_probed(view, live):
+                before = probed.get(lists.quantiser.facts.name, _Probed(lists.quantiser))
+                probed[lists.quantiser.facts.name] = before.with_rows(live, view)
             elif live:
-                found = self._scan(view, queries, k, mask, live)
+                found = self._scan(view, queries, wanted.k, mask, live)
                 for kept, ranking in zip(parts, found, strict=True):
                     kept.append((ranking[0], ranking[1] + start))
-        for quantiser, live in probed.values():
-            own = width or self.width(quantiser)
-            wide = Width(own.nprobe, max(own.candidates, k))
-            found = self.candidates(queries, kinds, quantiser, wide)
+        for one in probed.values():
+            live = one.live
+            own = wanted.width or one.widened(self.width(one.quantiser))
+            wide = Width(own.nprobe, max(own.candidates, wanted.k))
+            found = self.candidates(queries, wanted.kinds, one.quantiser, wide, wanted.chosen)
             for at, (kept, (_, places)) in enumerate(zip(parts, found, strict=True)):
-                if len(places) < min(k, live):  # the probed lists hold fewer than are asked for
-                    query = queries[at : at + 1]
+                if len(places) < min(wanted.k, live):  # the probed lists hold fewer
+                    everything = replace(wanted, exact=True, width=None)
                     return [
-                        *self._nearest(queries[:at], k, kinds, False, width),
-                        *self._nearest(query, k, kinds, True, None),
-                        *self._nearest(queries[at + 1 :], k, kinds, False, width),
+                        *self._nearest(queries[:at], wanted),
+                        *self._nearest(queries[at : at + 1], everything),
+                        *self._nearest(queries[at + 1 :], wanted),
                     ]
-                kept.append(self._rank(queries[at], places, k))
-        return [merge_rankings(part, k) for part in parts]
+                kept.append(self._rank(queries[at], places, wanted.k))
+        return [merge_rankings(part, wanted.k) for part in parts]
 
     def _is_probed(self, view: View, live: int) -> bool:
         """Whether a segment is searched by its lists; few rows are scanned: exact, and as fast."""
-        return view.segment.lists is not None and live >= SCANNED_ROWS
+        if view.segment.lists is None or live < SCANNED_ROWS:
+            return False
+        rows = view.segment.row_count
+        return live * 2 >= rows or live >= max(FILTERED_ROWS, rows * FILTERED_SHARE)
 
     def _scan(
         self, view: View, queries: Vectors, k: int, mask: Mask | None, live: int
     ) -> list[Ranking]:
-        if mask is None or live * 4 >= view.segment.row_count:
+        if mask is None or live * SCATTERED >= view.segment.row_count:
             return view.segment.search_exactly(queries, k, mask)
         rows = np.flatnonzero(mask)  # few are left: only those are read
-        vectors = view.segment.take(rows).astype(np.float32)
-        return [merge_rankings([(scores, rows)], k) for scores in queries @ vectors.T]
+        if live * self._dim <= SMALL_SCAN_VALUES:
+            vectors = view.segment.take(rows).astype(np.float32)
+            return [merge_rankings([(scores, rows)], k) for scores in queries @ vectors.T]
+        best: list[list[Ranking]] = [[] for _ in queries]
+        scorer = self._scorers.get(SCAN_ROWS)
+        for first in range(0, live, SCAN_ROWS):
+            part = rows[first : first + SCAN_ROWS]
+            view.segment.take(part, out=scorer.rows[: len(part)])
+            found = scorer.best(queries, len(part), k)
+            for kept, (scores, places) in zip(best, found, strict=True):
+                kept.append((scores, part[places]))
+        return [merge_rankings(parts, k) for parts in best]
 
     def _rank(self, query: NDArray[np.float32], places: Rows, k: int) -> Ranking:
         """Exact top `k` among `places`."""

@@ -5,6 +5,7 @@
     lock, lock.json held by the one writer, who it is
     segments/NAME/  see segment.py; NAME.tmp is unfinished, a NAME unknown to the catalog is debris
     quantisers/     trained empty ANN indexes, by name
+    background.bin  what unrelated texts score, see backgrounds.py; made again when it is needed
 
 Publishing writes NAME.tmp, syncs it, renames it and commits one catalog transaction; readers see
 a segment from that commit on, and keep what they opened until they ask again.
@@ -13,16 +14,14 @@ a segment from that commit on, and keep what they opened until they ask again.
 from __future__ import annotations
 
 import shutil
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from clipsearch.errors import IndexDamagedError, IndexExistsError, UsageError
-from clipsearch.store.arrays import PageBudget
+from clipsearch.store.backgrounds import BACKGROUND_FILE, BACKGROUND_TEMPORARY
 from clipsearch.store.catalog import Catalog
 from clipsearch.store.database import CATALOG_FILES, create_database, open_database
 from clipsearch.store.holder import LOCK_FILE, NOTE_FILE, locked
@@ -36,40 +35,41 @@ from clipsearch.store.manifest import (
     load_manifest,
 )
 from clipsearch.store.pooling import PoolingFacts
-from clipsearch.store.quantiser import Quantiser, QuantiserFacts
-from clipsearch.store.segment import Segment, open_segment
-from clipsearch.store.snapshot import Snapshot, View
-from clipsearch.store.statements import SegmentEntry
+from clipsearch.store.published import SNAPSHOT_TRIES, Published
+from clipsearch.store.selecting import Chosen, Selector
+from clipsearch.store.selection import Selection
+from clipsearch.store.snapshot import Snapshot
 from clipsearch.store.writer import TEMPORARY, Writer
 from clipsearch.types import (
     SOURCE_OF,
-    SOURCES,
     UNIT_KINDS,
     VISUAL_KINDS,
     ScoredUnit,
     Source,
+    StoredMedia,
     UnitKind,
     Vectors,
     VideoFrames,
     check_unit_rows,
 )
 
-SNAPSHOT_TRIES = 5  # a merge may delete a segment between reading the catalog and opening it
-OUR_FILES = {*CATALOG_FILES, SEGMENTS, LOCK_FILE, NOTE_FILE, MANIFEST_FILE + TEMPORARY}
+OUR_FILES = {
+    *CATALOG_FILES,
+    SEGMENTS,
+    LOCK_FILE,
+    NOTE_FILE,
+    MANIFEST_FILE + TEMPORARY,
+    BACKGROUND_FILE,
+    BACKGROUND_TEMPORARY,
+}
 
 
-class Store:
+class Store(Published):
     """Vectors and what is known of them. Safe to share between threads for reading."""
 
     def __init__(self, folder: Path, manifest: Manifest, catalog: Catalog) -> None:
-        self.folder = folder
-        self.manifest = manifest
-        self.catalog = catalog
-        self._snapshots: dict[Source, Snapshot] = {}  # all of one generation, or none
-        self._stamp: object = None  # what the catalog's files looked like then
-        self._budget = PageBudget()
-        self._guard = threading.Lock()
-        self._manifest_guard = threading.Lock()
+        super().__init__(folder, manifest, catalog)
+        self._selector = Selector(catalog)
 
     @classmethod
     def create(cls, folder: Path, manifest: Manifest, pooling: PoolingFacts | None = None) -> Store:
@@ -109,19 +109,6 @@ class Store:
         self._snapshots = {}
         self.catalog.close()
 
-    def update_manifest(self, **changes: object) -> None:
-        """Replace fields of the manifest on disk and here."""
-        with self._manifest_guard:
-            self.manifest = replace(self.manifest, **changes)  # type: ignore[arg-type]
-            self.manifest.save(self.folder)
-
-    def _load_manifest(self) -> None:
-        """Take the manifest as it is on disk: in one step, or a reader's older one would be written
-        back by `update_manifest` in another thread.
-        """
-        with self._manifest_guard:
-            self.manifest = load_manifest(self.folder)
-
     @contextmanager
     def writing(
         self,
@@ -148,15 +135,6 @@ class Store:
             finally:
                 self.refresh()
 
-    def refresh(self) -> None:
-        """Look at the catalog before the next search, whatever its files' times say."""
-        self._stamp = None
-
-    def forget_snapshot(self) -> None:
-        """Open everything anew before the next search."""
-        with self._guard:
-            self._snapshots, self._stamp = {}, None
-
     def search(
         self,
         queries: Vectors,
@@ -164,31 +142,39 @@ class Store:
         k: int,
         kinds: Sequence[UnitKind] = VISUAL_KINDS,
         exact: bool = False,
+        selection: Selection | None = None,
     ) -> list[list[ScoredUnit]]:
         """For each query (m, dim) of unit rows the `k` best live units of `kinds`, best first.
 
-        `kinds` are of one source. Fewer than `k` come back only when there are no more. Scores are
-        exact cosines.
+        `kinds` are of one source. Fewer than `k` come back only when there are no more among those
+        that `selection` leaves. Scores are exact cosines.
         """
         source = _source_of(kinds)
         self.check_queries(queries, source)
-        snapshot = self.snapshot(source)
+        snapshot, chosen = self._chosen(source, selection)
         results = []
-        for scores, places in snapshot.nearest(queries, k=k, kinds=kinds, exact=exact):
+        found = snapshot.nearest(queries, k=k, kinds=kinds, exact=exact, chosen=chosen)
+        for scores, places in found:
             units = scored_units(snapshot.rows(places), scores)
             results.append(sorted(units, key=lambda unit: (-unit.score, unit.id)))
         return results
 
     def search_ids(
-        self, queries: Vectors, *, k: int, kinds: Sequence[UnitKind], exact: bool
+        self,
+        queries: Vectors,
+        *,
+        k: int,
+        kinds: Sequence[UnitKind],
+        exact: bool,
+        selection: Selection | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """(m, k) exact cosines and (m, k) ids, best first; -inf and -1 where there are no more."""
         source = _source_of(kinds)
         self.check_queries(queries, source)
-        snapshot = self.snapshot(source)
+        snapshot, chosen = self._chosen(source, selection)
         scores = np.full((len(queries), k), -np.inf, np.float32)
         ids = np.full((len(queries), k), -1, np.int64)
-        found = snapshot.nearest(queries, k=k, kinds=kinds, exact=exact)
+        found = snapshot.nearest(queries, k=k, kinds=kinds, exact=exact, chosen=chosen)
         rows = snapshot.rows(np.concatenate([places for _, places in found] or [ids[:0, 0]]))
         cursor = 0
         for number, (own, places) in enumerate(found):
@@ -198,12 +184,46 @@ class Store:
         return scores, ids
 
     def nearest_media(
-        self, query: Vectors, *, k: int, kinds: Sequence[UnitKind]
+        self,
+        query: Vectors,
+        *,
+        k: int,
+        kinds: Sequence[UnitKind],
+        selection: Selection | None = None,
     ) -> tuple[list[int], list[float]]:
         """The files of the k units nearest to a (1, dim) unit row, and their exact cosines."""
-        snapshot = self.snapshot(_source_of(kinds))
-        [(scores, places)] = snapshot.nearest(query, k=k, kinds=kinds)
+        snapshot, chosen = self._chosen(_source_of(kinds), selection)
+        [(scores, places)] = snapshot.nearest(query, k=k, kinds=kinds, chosen=chosen)
         return snapshot.rows(places)["media_id"].tolist(), scores.tolist()
+
+    def selected_media(self, selection: Selection | None = None) -> Iterator[StoredMedia]:
+        """The files that can be searched and that `selection` leaves, in order of their paths: by
+        root, then below it. Raises UsageError for a condition on what there is not.
+        """
+        selection = selection or Selection()
+        self.settled(lambda now: self._selector.check_columns(now["visual"], selection.where))
+        for media in self.catalog.media_where(selection.where):
+            if media.id not in selection.without:
+                yield media
+
+    def live_places(
+        self, kinds: Sequence[UnitKind], selection: Selection | None = None
+    ) -> tuple[Snapshot, np.ndarray]:
+        """The state of the source of `kinds`, and every place of it whose row is live, of `kinds`,
+        and left by `selection`. Raises UsageError.
+        """
+        snapshot, chosen = self._chosen(_source_of(kinds), selection)
+        return snapshot, snapshot.live_places(kinds, chosen=chosen)
+
+    def _chosen(
+        self, source: Source, selection: Selection | None
+    ) -> tuple[Snapshot, Chosen | None]:
+        """The state of a source, and the rows of it that may be found; None for all."""
+        if selection is None or selection == Selection():
+            return self.snapshot(source), None
+        return self.settled(
+            lambda now: (now[source], self._selector.chosen(now, source, selection))
+        )
 
     def rows(self, ids: np.ndarray) -> tuple[Lookup, list[bytes], np.ndarray]:
         """Rows of LOOKUP_TYPE and JSON of the columns that were added with them, of those `ids`
@@ -279,76 +299,6 @@ class Store:
             total += float(segment.sums[wanted].sum(axis=0) @ query[0])
             count += sum(segment.blocks[kind][1] - segment.blocks[kind][0] for kind in kinds)
         return total / count if count else 0.0
-
-    def snapshot(self, source: Source = "visual") -> Snapshot:
-        """The newest published state of a source; the one from before if nothing was published
-        since.
-        """
-        return self._all_snapshots()[source]
-
-    def sources(self) -> tuple[Source, ...]:
-        """Those with rows."""
-        snapshots = self._all_snapshots()
-        return tuple(source for source in SOURCES if snapshots[source].row_count)
-
-    def _all_snapshots(self) -> dict[Source, Snapshot]:
-        with self._guard:
-            stamp = self.catalog.stamp()
-            known = self._snapshots
-            if known and stamp is not None and stamp == self._stamp:
-                return known
-            if not known or known["visual"].generation != self.catalog.generation():
-                self._snapshots = self._take_snapshots()
-            self._stamp = stamp
-            return self._snapshots
-
-    def _take_snapshots(self) -> dict[Source, Snapshot]:
-        """Segments that were open stay open; those that are new are opened."""
-        before = self._snapshots.values()
-        opened = {v.entry.name: v.segment for snapshot in before for v in snapshot.views}
-        trained = {q.facts.name: q for snapshot in before for q in snapshot.quantisers}
-        for attempt in range(SNAPSHOT_TRIES):
-            state = self.catalog.snapshot()
-            self._load_manifest()  # after: it is written before its segments
-            try:
-                quantisers = self._open_quantisers(state.quantisers, trained)
-                views = [
-                    View(entry, opened.get(entry.name) or self._open_segment(entry, quantisers))
-                    for entry in state.segments
-                ]
-            except FileNotFoundError as error:
-                if attempt == SNAPSHOT_TRIES - 1:
-                    raise IndexDamagedError(
-                        f"{error.filename} is missing: run `clipsearch repair`"
-                    ) from error
-                continue  # a merge may have deleted it after the catalog was read
-            return {
-                source: Snapshot(
-                    state.generation,
-                    [view for view in views if view.entry.source == source],
-                    [one for one in quantisers if one.facts.source == source],
-                    self.manifest.dim_of(source) if source != "audio" or self.manifest.audio else 0,
-                    self.manifest.tuning,
-                    state.pooling,
-                )
-                for source in SOURCES
-            }
-        raise AssertionError("the loop returns or raises")
-
-    def _open_quantisers(
-        self, facts: Sequence[QuantiserFacts], trained: dict[str, Quantiser]
-    ) -> list[Quantiser]:
-        return [
-            trained.get(item.name)
-            or Quantiser(self.folder, item, self.manifest.dim_of(item.source))
-            for item in facts
-        ]
-
-    def _open_segment(self, entry: SegmentEntry, quantisers: Sequence[Quantiser]) -> Segment:
-        known = {quantiser.facts.name: quantiser for quantiser in quantisers}
-        folder = self.folder / SEGMENTS / entry.name
-        dim = self.manifest.dim_of(entry.source)
-        return open_segment(folder, entry, dim, self._budget, known.get)
 
 
 def _source_of(kinds: Sequence[UnitKind]) -> Source:

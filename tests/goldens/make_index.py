@@ -13,6 +13,7 @@ from clipsearch.store.manifest import FORMAT_VERSION, AudioSettings, Manifest
 from clipsearch.store.pooling import SETTING, PoolingFacts, dump_facts
 from clipsearch.store.recipes import AUTO
 from clipsearch.store.store import Store
+from clipsearch.store.tags import Tag
 from clipsearch.types import EmbeddingBatch, EncodedMedia, FoundFile, MediaInfo, Unit, Vectors
 from clipsearch.version import VERSION
 
@@ -20,6 +21,7 @@ GOLDEN = Path(__file__).parents[2] / "indexes" / f"golden-v{FORMAT_VERSION}"
 DIM = 8
 AUDIO_DIM = 12
 ROOT = Path("/media")
+TAGS: dict[int, list[Tag]] = {1: [("dog", None)], 2: [("big “Wuff”", 0.5), ("dog", 0.75)]}
 POOLING = PoolingFacts("seqtransf", "seqtransf@0123456789ab", "/media/head.pt", "../head.pt", 12)
 
 
@@ -84,6 +86,7 @@ def main() -> None:
         writer.put_failure(FoundFile(ROOT, "bad.jpg", "image", 5, 6), "sha256:4", "damaged")
         writer.catalog.remove_media([3])
         writer.catalog.set_setting(SETTING, dump_facts(POOLING))
+        writer.catalog.set_tags(TAGS, replace=True)
     store.close()
     for name in ("lock", "lock.json"):
         (GOLDEN / name).unlink(missing_ok=True)
