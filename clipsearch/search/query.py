@@ -1,49 +1,111 @@
-"""What is asked for, as vectors: one for each space that it can be said in."""
+"""What is asked for, as its terms; and words as vectors."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from itertools import islice
-from pathlib import Path
-
-import numpy as np
+from dataclasses import dataclass, replace
 
 from clipsearch.encoders.base import Encoder
 from clipsearch.encoders.long_texts import encode_texts
-from clipsearch.encoders.values import unit_rows
-from clipsearch.errors import EncoderError, MediaError, UsageError
-from clipsearch.media import AudioSpec, kind_of, open_audio, open_sound_track
-from clipsearch.types import SOURCES, Source, Vectors
+from clipsearch.errors import EncoderError, UsageError
+from clipsearch.media import AudioSpec
+from clipsearch.search.grammar import Term, TermKind, parse_line, parse_term, parse_terms, said
+from clipsearch.types import Vectors
 
 SHOWN_CHARACTERS = 40
-WINDOWS_AT_ONCE = 16
+
+Paths = Sequence[str | os.PathLike[str]] | str | os.PathLike[str]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class Query:
-    """What to look for: words, sounds, or both together.
+    """What to look for: words, sounds, pictures, or anything else that has terms, together.
 
-    sounds: files of sound, or videos, whose sound it is. Raises UsageError for nothing at all.
+    words: as they are; a text with operators is for `parse`. sounds: files of sound, or videos,
+    whose sound it is. pictures: files of pictures. Raises UsageError for nothing at all.
     """
 
-    words: str = ""
-    sounds: Sequence[str | os.PathLike[str]] = ()
+    terms: tuple[Term, ...]
 
-    def __post_init__(self) -> None:
-        if isinstance(self.sounds, str | os.PathLike):
-            object.__setattr__(self, "sounds", (self.sounds,))
-        if not self.words.strip() and not self.sounds:
-            raise UsageError("the query is empty: say in words what to look for, or give a sound")
+    def __init__(
+        self,
+        words: str = "",
+        sounds: Paths = (),
+        *,
+        pictures: Paths = (),
+        terms: Sequence[Term] = (),
+    ) -> None:
+        found = [Term("words", words)] if words.strip() else []
+        found += [Term("sound", os.fspath(path)) for path in _several(sounds)]
+        found += [Term("picture", os.fspath(path)) for path in _several(pictures)]
+        found += terms
+        if not found:
+            raise UsageError(
+                "the query is empty: say in words what to look for, or give a picture or a sound"
+            )
+        object.__setattr__(self, "terms", tuple(found))
 
     @classmethod
-    def of_terms(cls, terms: Sequence[str], sounds: Sequence[str] = ()) -> Query:
-        """From terms of a command line: one that has the suffix of a sound and is a file, or starts
-        with `./`, `/` or `~/`, is a sound, as `sounds` are; the others are words.
+    def of_terms(
+        cls,
+        arguments: Sequence[str],
+        sounds: Sequence[str] = (),
+        *,
+        add: Sequence[str] = (),
+        subtract: Sequence[str] = (),
+    ) -> Query:
+        """From arguments of a command line (clipsearch.search.grammar). sounds: files of sound or
+        videos. add, subtract: one term each.
         """
-        named = [os.path.expanduser(term) for term in terms if _is_sound(term)]  # noqa: PTH111
-        return cls(" ".join(term for term in terms if not _is_sound(term)), (*named, *sounds))
+        added = [parse_term(term) for term in add]
+        taken = [parse_term(term) for term in subtract]
+        heard = [Term("sound", path) for path in sounds]
+        less = [replace(term, weight=-term.weight) for term in taken]
+        return cls(terms=[*parse_terms(arguments), *heard, *added, *less])
+
+    @classmethod
+    def parse(cls, line: str) -> Query:
+        """From one line of text (clipsearch.search.grammar); of `str(query)`, the query."""
+        return cls(terms=parse_line(line))
+
+    def __str__(self) -> str:
+        """How to say it in a line, for `parse`."""
+        return said(self.terms)
+
+    @property
+    def words(self) -> str:
+        """The words that are looked for, of all terms; not those that are subtracted."""
+        return " ".join(t.content for t in self.terms if t.kind == "words" and t.weight > 0)
+
+    @property
+    def sounds(self) -> tuple[str, ...]:
+        """Files whose sound is looked for."""
+        return tuple(t.content for t in self.terms if t.kind == "sound" and t.weight > 0)
+
+    @property
+    def pictures(self) -> tuple[str, ...]:
+        """Files of pictures that are looked for."""
+        return tuple(t.content for t in self.terms if t.kind == "picture" and t.weight > 0)
+
+    @property
+    def kinds(self) -> frozenset[TermKind]:
+        """Of its terms, added or subtracted."""
+        return frozenset(term.kind for term in self.terms)
+
+    @property
+    def is_words(self) -> bool:
+        """Whether it is made of words alone, added or subtracted."""
+        return self.kinds == {"words"}
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is one term of words with the weight 1: what `words` says, and all of it."""
+        return self.is_words and len(self.terms) == 1 and self.terms[0].weight == 1.0
+
+
+def _several(paths: Paths) -> Sequence[str | os.PathLike[str]]:
+    return (paths,) if isinstance(paths, str | os.PathLike) else paths
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,78 +115,6 @@ class Ears:
     encoder: Encoder
     spec: AudioSpec
     shared: bool
-
-
-def _is_sound(term: str) -> bool:
-    return kind_of(term) == "audio" and (
-        term.startswith(("./", "../", "/", "~/")) or os.path.isfile(os.path.expanduser(term))  # noqa: PTH111, PTH113, neither raises
-    )
-
-
-def query_vectors(
-    query: Query,
-    encoder: Callable[[], Encoder],
-    ears: Callable[[], Ears | None],
-    *,
-    sources: Sequence[Source],
-    on_notice: Callable[[str], None],
-) -> dict[Source, Vectors]:
-    """(1, dim) unit rows by the source that is asked, for those of `sources` whose space can hold
-    all of the query. A text is encoded once for each space. Several terms are the mean of theirs.
-
-    Raises UsageError where no space can hold it, EncoderError and MediaError.
-    """
-    heard = ears() if query.sounds or "audio" in sources else None
-    if query.sounds and heard is None:
-        raise UsageError("this index has no sound to compare with: index with --audio")
-    found: dict[Source, Vectors] = {}
-    shared = heard is None or heard.shared
-    seen = [source for source in sources if source != "audio" or shared]
-    if seen and (shared or not query.sounds):
-        rows = _terms(query, encoder(), heard, on_notice)
-        found |= dict.fromkeys(seen, rows)
-    if "audio" in sources and heard is not None and not heard.shared:
-        found["audio"] = _terms(query, heard.encoder, heard, on_notice)
-    if not found:
-        raise UsageError(
-            "sounds are heard in a space of their own here: they find sounds (--kind audio), not "
-            "pictures or subtitles"
-        )
-    return {source: found[source] for source in SOURCES if source in found}
-
-
-def _terms(
-    query: Query, encoder: Encoder, heard: Ears | None, on_notice: Callable[[str], None]
-) -> Vectors:
-    rows = []
-    if query.words.strip():
-        rows.append(encode_words(encoder, [query.words], on_notice=on_notice))
-    if heard is not None:
-        rows += [encode_sound(heard, Path(sound)) for sound in query.sounds]
-    if len(rows) == 1:
-        return rows[0]
-    return unit_rows(np.concatenate(rows).mean(axis=0, keepdims=True))
-
-
-def encode_sound(ears: Ears, path: Path) -> Vectors:
-    """(1, dim) unit row of a sound, or of the sound of a video: the mean of its windows.
-
-    Raises MediaError that names the file, also for one that is silent.
-    """
-    try:
-        if kind_of(path.name) == "video":
-            stream = open_sound_track(path, ears.spec)
-        else:
-            stream = open_audio(path, ears.spec)
-        waves = iter(()) if stream is None else (wave for _, wave in stream.units)
-        rows = [np.empty((0, ears.encoder.dim), np.float32)]
-        while batch := list(islice(waves, WINDOWS_AT_ONCE)):
-            rows.append(ears.encoder.encode_audio(batch))
-        if len(rows) == 1:
-            raise MediaError("there is nothing to hear in it")
-    except MediaError as error:
-        raise MediaError(f"{path}: {error}") from error
-    return unit_rows(np.concatenate(rows).mean(axis=0, keepdims=True))
 
 
 def encode_words(
