@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,7 @@ def test_clock(seconds, shown):
 def test_a_hit_as_values():
     assert hit_record(STILL) == {
         "score": 0.123457,
+        "relevance": None,
         "path": "/media/a.jpg",
         "kind": "image",
         "start": None,
@@ -75,6 +77,37 @@ def test_a_hit_as_values():
         "text": None,
     }
     assert hit_record(MOMENT)["end"] == 12.04
+
+
+def test_of_many_queries_a_record_says_which():
+    record = hit_record(replace(STILL, relevance=0.98765432), "a\tdog")
+    assert list(record)[:4] == ["query", "score", "relevance", "path"]
+    assert (record["query"], record["relevance"]) == ("a\tdog", 0.987654)
+    assert FORMATS["tsv"]([record]) == (
+        "query\tscore\tpath\tstart\tend\na\\tdog\t0.123\t/media/a.jpg\t\t\n"
+    )
+    assert list(csv.reader(io.StringIO(FORMATS["csv"]([record]), newline="")))[1][:3] == [
+        *("a\tdog", "0.123457", "0.987654")
+    ]
+
+
+def test_the_table_shows_relevance_where_it_is_known():
+    hits = [replace(STILL, relevance=0.98765432), STILL]
+    lines = FORMATS["table"]([hit_record(hit) for hit in hits]).splitlines()
+    assert [line.split()[:2] for line in lines] == [
+        ["score", "relevance"],
+        ["0.123", "0.988"],
+        ["0.123", "/media/a.jpg"],
+    ]
+
+
+def test_lists_are_one_cell():
+    record = {"path": "/a.jpg", "tags": ["dog", "a, b"]}
+    assert json.loads(FORMATS["json"]([record])) == [record]
+    assert FORMATS["tsv"]([record]) == "path\ttags\n/a.jpg\tdog, a, b\n"
+    assert list(csv.reader(io.StringIO(FORMATS["csv"]([record]), newline="")))[1] == [
+        *("/a.jpg", "dog, a, b")
+    ]
 
 
 def test_tsv_has_four_columns_and_three_decimals():

@@ -20,7 +20,8 @@ def prepare_streams() -> None:
             nowhere = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
             setattr(sys, name, nowhere)  # stays open as long as the process
         elif isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(encoding="utf-8")
+            errors = "surrogateescape" if name == "stdout" else "backslashreplace"
+            stream.reconfigure(encoding="utf-8", errors=errors)  # a name may have any bytes
 
 
 def escaped(text: str) -> str:

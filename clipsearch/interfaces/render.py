@@ -9,6 +9,7 @@ import csv
 import io
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,15 +24,23 @@ Format = Callable[[Sequence[Record]], str]
 
 COLUMNS_WITH_TIME = ("start", "end", "moment")
 DECIMALS = 3
-NUMERIC = ("score", "similarity", "contrast", "size_bytes", "duration", "width", "height")
-NOT_IN_TSV = ("kind", "moment", "text")  # of hits: score, path, start, end is what others print
+NUMERIC = (
+    *("score", "relevance", "probability", "similarity", "contrast"),
+    *("size_bytes", "duration", "width", "height"),
+)
+# Of hits: score, path, start, end is what others print.
+NOT_IN_TSV = ("relevance", "kind", "moment", "text")
 LAST_IN_TSV = ("kind", "text")  # behind these, where sounds or subtitles are among the hits
+# Would break lines, steer a terminal, or be no UTF-8: file names may hold any bytes.
+_UNSAFE_IN_JSON = re.compile(r"[\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
-def hit_record(hit: Hit) -> Record:
-    """A hit as plain values; times in seconds, None for stills."""
+def hit_record(hit: Hit, query: str | None = None) -> Record:
+    """A hit as plain values; times in seconds, None for stills. query: of many, which."""
     return {
+        **({} if query is None else {"query": query}),
         "score": round(hit.score, 6),
+        "relevance": None if hit.relevance is None else round(hit.relevance, 6),
         "path": str(hit.path),
         "kind": hit.kind,
         "start": _rounded(hit.start),
@@ -79,12 +88,12 @@ def clock(seconds: float) -> str:
 
 def as_json(records: Sequence[Record]) -> str:
     """One JSON array."""
-    return json.dumps(list(records), ensure_ascii=False, indent=1) + "\n"
+    return _json(list(records), indent=1)
 
 
 def as_json_object(values: Record) -> str:
     """One JSON object."""
-    return json.dumps(values, ensure_ascii=False, indent=1) + "\n"
+    return _json(values, indent=1)
 
 
 def as_lines(values: Record) -> str:
@@ -102,7 +111,7 @@ def as_lines(values: Record) -> str:
 
 def as_jsonl(records: Sequence[Record]) -> str:
     """One JSON object a line."""
-    return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+    return "".join(_json(record, indent=None) for record in records)
 
 
 def as_csv(records: Sequence[Record]) -> str:
@@ -111,7 +120,8 @@ def as_csv(records: Sequence[Record]) -> str:
     if records:
         writer = csv.DictWriter(text, list(records[0]), lineterminator="\r\n")
         writer.writeheader()
-        writer.writerows(records)
+        for record in records:
+            writer.writerow({name: _flat(value) for name, value in record.items()})
     return text.getvalue()
 
 
@@ -182,6 +192,16 @@ def output_format(**flags: bool) -> Format:
     return FORMATS[wanted[0] if wanted else "table" if sys.stdout.isatty() else "tsv"]
 
 
+def _json(values: Any, *, indent: int | None) -> str:
+    text = json.dumps(values, ensure_ascii=False, indent=indent)
+    return _UNSAFE_IN_JSON.sub(lambda m: f"\\u{ord(m[0]):04x}", text) + "\n"
+
+
+def _flat(value: Any) -> Any:
+    """A list as one cell."""
+    return ", ".join(map(str, value)) if isinstance(value, tuple | list) else value
+
+
 def _rounded(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds, DECIMALS)
 
@@ -191,7 +211,7 @@ def _cell(value: Any) -> str:
         return ""
     if isinstance(value, float):
         return f"{value:.{DECIMALS}f}"
-    return escaped(str(value))
+    return escaped(str(_flat(value)))
 
 
 def _shown(name: str, value: Any) -> str:
