@@ -79,6 +79,7 @@ def test_vectors_equal_open_clips_own(
     prepared = [encoder.prepare(np.asarray(photo)) for photo in photos]
     np.testing.assert_allclose(encoder.encode_text(TEXTS), texts.numpy(), atol=1e-5)
     np.testing.assert_allclose(encoder.encode_images(prepared), images.numpy(), atol=1e-5)
+    assert encoder.logit_scale == pytest.approx(float(model.logit_scale.detach().exp()), rel=1e-6)
     assert encoder.dim == 16
     assert encoder.short_side == 48
 

@@ -17,6 +17,7 @@ from clipsearch.encoders.audioclip_frames import SAMPLE_RATE
 from clipsearch.encoders.base import EncoderSpec, Prepared
 from clipsearch.encoders.devices import check_device_name, pick_device
 from clipsearch.encoders.openai_clip import tokenizer
+from clipsearch.encoders.patches import Places
 from clipsearch.encoders.spec import parse_spec
 from clipsearch.encoders.state import read_state
 from clipsearch.encoders.values import NO_FLOORS, checked_wave, finished_rows
@@ -53,6 +54,11 @@ class AudioClipEncoder:
         """That of the whole encoder."""
         return self.fingerprint
 
+    @property
+    def logit_scale(self) -> float:
+        """The factor on cosines of pictures to texts that the model was trained with."""
+        return self._clip.logit_scale
+
     def encode_text(self, texts: Sequence[str], *, normalize: bool = True) -> Vectors:
         """(len(texts), dim) float32 rows; what exceeds 77 tokens is cut off."""
         return self._clip.encode_text(texts, normalize=normalize)
@@ -68,6 +74,15 @@ class AudioClipEncoder:
     def encode_images(self, prepared: Sequence[Prepared], *, normalize: bool = True) -> Vectors:
         """(len(prepared), dim) float32 rows of pictures that `prepare` made."""
         return self._clip.encode_images(prepared, normalize=normalize)
+
+    @property
+    def supports_patches(self) -> bool:
+        """Whether `encode_patches` works: it does, the tower is CLIP's ResNet."""
+        return self._clip.supports_patches
+
+    def encode_patches(self, pixels: Pixels) -> Places:
+        """(rows, columns, dim) unit vectors of the places of a whole picture, by windows."""
+        return self._clip.encode_patches(pixels)
 
     def encode_audio(self, waves: Sequence[Wave], *, normalize: bool = True) -> Vectors:
         """(len(waves), dim) float32 rows of mono waves (samples,) at 44.1 kHz, of any length.

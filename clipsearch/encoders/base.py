@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 from numpy.typing import NDArray
 
 from clipsearch.types import Pixels, Source, Vectors, Wave
@@ -102,8 +103,31 @@ class Encoder(Protocol):
         ...
 
     @property
+    def supports_patches(self) -> bool:
+        """Whether `encode_patches` works."""
+        ...
+
+    def encode_patches(self, pixels: Pixels) -> NDArray[np.float32]:
+        """(rows, columns, dim) unit vectors of the places of one whole upright picture.
+
+        In the space of texts: row 0 is the top, column 0 the left, and all are of one size. How
+        many there are is the encoder's own: 7 rows of a wide picture for CLIP's ViT-B-32, 14 for
+        builtin. A picture more than 8 times as long as wide is squeezed to that.
+
+        Raises EncoderError if it is not supported, UsageError for no picture.
+        """
+        ...
+
+    @property
     def audio_fingerprint(self) -> str:
         """The same for `encode_audio` alone, which may have weights of its own; "" without it."""
+        ...
+
+    @property
+    def logit_scale(self) -> float:
+        """The factor on cosines whose softmax gives the chances of labels, already exponentiated:
+        what the model was trained with, or one that was measured.
+        """
         ...
 
     @property

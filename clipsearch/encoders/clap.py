@@ -70,6 +70,11 @@ class ClapEncoder(WithoutImages):
         """That of the whole encoder."""
         return self.fingerprint
 
+    @property
+    def logit_scale(self) -> float:
+        """The factor on cosines of sounds to texts that the model was trained with."""
+        return float(self._loaded.model.logit_scale_a.detach().float().exp())
+
     def encode_text(self, texts: Sequence[str], *, normalize: bool = True) -> Vectors:
         """(len(texts), dim) float32 rows; what exceeds the context, usually 512 tokens, is cut off.
 

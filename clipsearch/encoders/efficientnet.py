@@ -14,6 +14,7 @@ from clipsearch.encoders.devices import pick_device
 from clipsearch.encoders.geometry import Geometry
 from clipsearch.encoders.values import checked_stack
 from clipsearch.errors import EncoderError
+from clipsearch.types import Pixels
 
 if TYPE_CHECKING:
     import torch
@@ -77,6 +78,21 @@ class EfficientNetLite2:
                 pixels = checked_stack(prepared[start : start + step], (SIDE, SIDE, 3))
                 rows.append(self._model(self._scaled(pixels)).float().cpu().numpy())
         return np.concatenate(rows)
+
+    def place_logits(self, pixels: Pixels) -> NDArray[np.float32]:
+        """(rows, columns, 1000) class scores of the places of any picture, 32 pixels wide each.
+
+        The classifier on the features of each place, where `logits` has it on their mean: the maps
+        of Zhou et al., "Learning Deep Features for Discriminative Localization", CVPR 2016.
+        """
+        import torch
+
+        with torch.inference_mode():
+            model: Any = self._model
+            features = model.forward_features(self._scaled(pixels[None]))
+            scores = model.classifier(features.permute(0, 2, 3, 1))
+            found: NDArray[np.float32] = scores[0].float().cpu().numpy()
+        return found
 
     def _scaled(self, pixels: NDArray[np.uint8]) -> torch.Tensor:
         import torch

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from clipsearch.encoders.base import EncoderSpec, Prepared
 from clipsearch.encoders.devices import check_device_name
+from clipsearch.encoders.patches import Places, fit
 from clipsearch.encoders.spec import parse_spec
 from clipsearch.encoders.values import (
     NO_FLOORS,
@@ -32,6 +33,7 @@ from clipsearch.types import Pixels, Vectors, Wave
 
 DEFAULT_DIM = 64
 SHORT_SIDE = 64
+PLACES = 8
 THUMBNAIL = 16  # prepared pictures are (16, 16, 3): enough for a mean colour and a hash
 MAX_WORDS = 1000  # more are cut off, as other encoders do
 COLOURS: dict[str, tuple[int, int, int]] = {
@@ -66,8 +68,10 @@ class FakeEncoder:
 
     supports_text = True
     supports_images = True
+    supports_patches = True
     supports_audio = True
     floors = NO_FLOORS
+    logit_scale = 100.0  # as CLIP ends up with
     short_side = SHORT_SIDE
     sample_rate = SAMPLE_RATE
 
@@ -107,6 +111,15 @@ class FakeEncoder:
         pictures = checked_stack(prepared, (THUMBNAIL, THUMBNAIL, 3))
         rows = [self._mix(_colour(p.mean(axis=(0, 1))), p.tobytes()) for p in pictures]
         return self._stack(rows, normalize=normalize)
+
+    def encode_patches(self, pixels: Pixels) -> Places:
+        """(rows, columns, dim) unit vectors of the mean colours of places, 8 on a short side."""
+        picture = fit(pixels, PLACES * THUMBNAIL)
+        rows, columns = (round(side / THUMBNAIL) for side in picture.shape[:2])
+        bands = np.array_split(picture, rows)
+        places = [place for band in bands for place in np.array_split(band, columns, axis=1)]
+        made = [self._mix(_colour(p.mean(axis=(0, 1))), p.tobytes()) for p in places]
+        return self._stack(made, normalize=True).reshape(rows, columns, self.dim)
 
     def encode_audio(self, waves: Sequence[Wave], *, normalize: bool = True) -> Vectors:
         """(len(waves), dim) float32 rows of mono waves (samples,) at 16000 Hz, of any length."""

@@ -17,6 +17,7 @@ from clipsearch.encoders.devices import check_device_name, pick_device
 from clipsearch.encoders.geometry import Geometry, ResizeMode
 from clipsearch.encoders.openclip_files import ModelFiles, find_files
 from clipsearch.encoders.openclip_tokens import fits_context
+from clipsearch.encoders.patches import Places, WindowPlaces
 from clipsearch.encoders.spec import parse_spec
 from clipsearch.encoders.values import WithoutAudio, checked_stack, finished_rows, plain_text
 from clipsearch.errors import EncoderError
@@ -65,6 +66,8 @@ class OpenClipEncoder(WithoutAudio):
         self._preprocess = loaded.preprocess
         self._geometry = _geometry(self._preprocess)
         self.short_side = max(self._geometry.target)
+        batch = IMAGE_BATCH[self._device.type]
+        self._places = WindowPlaces.of(self._model.visual, self._normalised, batch=batch)
         self.dim = self._encode_tokens([""]).shape[1]
 
     @cached_property
@@ -96,6 +99,23 @@ class OpenClipEncoder(WithoutAudio):
             rows.append(self._encode_pictures(prepared[start : start + step]))
         return finished_rows(np.concatenate(rows), normalize=normalize)
 
+    @property
+    def supports_patches(self) -> bool:
+        """Whether the tower for pictures can be asked for one place alone (patches.places_of)."""
+        return self._places is not None
+
+    def encode_patches(self, pixels: Pixels) -> Places:
+        """(rows, columns, dim) unit vectors of the patches of a whole picture, by windows over it.
+
+        Raises EncoderError for a tower that has none.
+        """
+        if self._places is None:
+            raise EncoderError(
+                f"the model {self.spec} has no features of places: use a ViT or a ResNet of CLIP, a"
+                " SigLIP, or builtin"
+            )
+        return self._places.of_picture(pixels, self._geometry)
+
     def text_tower(self) -> dict[str, torch.Tensor]:
         """positional_embedding and transformer.* of the text tower, by the names of CLIP.
 
@@ -114,10 +134,9 @@ class OpenClipEncoder(WithoutAudio):
         }
 
     @property
-    def logit_scale(self) -> float | None:
-        """The factor on cosines that the model was trained with; None for a model without one."""
-        logarithm = getattr(self._model, "logit_scale", None)
-        return None if logarithm is None else float(logarithm.detach().float().exp().mean())
+    def logit_scale(self) -> float:
+        """The factor on cosines that the model was trained with."""
+        return float(self._model.logit_scale.detach().float().exp().mean())
 
     def _encode_tokens(self, texts: Sequence[str]) -> Vectors:
         with self._tokenizing:

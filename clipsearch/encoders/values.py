@@ -100,6 +100,7 @@ class WithoutImages:
     spec: EncoderSpec
     floors = NO_FLOORS
     supports_images = False
+    supports_patches = False
     short_side = 1
 
     def prepare(self, pixels: Pixels) -> Prepared:
@@ -107,6 +108,10 @@ class WithoutImages:
         _refuse(self.spec, "pictures", "builtin")
 
     def encode_images(self, prepared: Sequence[Prepared], *, normalize: bool = True) -> Vectors:
+        """Raises EncoderError."""
+        _refuse(self.spec, "pictures", "builtin")
+
+    def encode_patches(self, pixels: Pixels) -> NDArray[np.float32]:
         """Raises EncoderError."""
         _refuse(self.spec, "pictures", "builtin")
 

@@ -115,8 +115,10 @@ def test_what_is_there_is_said(encoder: Encoder) -> None:
     assert encoder.supports_text
     assert encoder.supports_images or encoder.supports_audio
     assert encoder.short_side > 1 if encoder.supports_images else encoder.short_side == 1
+    assert encoder.supports_images or not encoder.supports_patches
     assert encoder.sample_rate >= 8000 if encoder.supports_audio else encoder.sample_rate == 0
     assert bool(encoder.audio_fingerprint) == encoder.supports_audio
+    assert 1.0 < encoder.logit_scale <= 200.0  # CLIP's is 14 before training and 100 at most
 
 
 def test_what_is_not_there_is_refused(encoder: Encoder) -> None:
@@ -250,6 +252,25 @@ def test_prepared_pictures_are_compact_and_checked(encoder: Encoder) -> None:
         encoder.encode_images([np.zeros((5, 5, 3), np.uint8)])
     with pytest.raises(UsageError, match="need \\(height, width, 3\\) uint8"):
         encoder.prepare(np.zeros((5, 5), np.uint8))
+
+
+def test_places_cover_pictures_of_any_shape(encoder: Encoder) -> None:
+    if not encoder.supports_patches:
+        with pytest.raises(EncoderError, match=f"{encoder.spec.family}.*: use"):
+            encoder.encode_patches(pictures()[0])
+        return
+    dot, high = pictures()[3], pictures()[7][:400]
+    shapes = []
+    for picture in (dot, high, high.swapaxes(0, 1)):
+        places = encoder.encode_patches(picture)
+        assert places.dtype == np.float32
+        check_unit_rows(places.reshape(-1, encoder.dim))
+        shapes.append(places.shape[:2])
+    (rows, columns), standing, lying = shapes
+    assert standing == (pytest.approx(2 * rows, abs=1), columns)
+    assert lying == (rows, pytest.approx(2 * columns, abs=1))
+    with pytest.raises(UsageError, match="need \\(height, width, 3\\) uint8"):
+        encoder.encode_patches(np.zeros((5, 5), np.uint8))
 
 
 def test_bad_waves_are_refused(encoder: Encoder) -> None:
