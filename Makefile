@@ -35,7 +35,7 @@ $(VENV)/.bench: pyproject.toml | $(VENV)/.dev
 	touch $@
 
 bench: $(VENV)/.bench  ## every benchmark, as JSON lines
-	for name in ingest query store spans heads; do $(BIN)/python -m benchmarks.$$name || exit 1; done
+	for name in ingest query filters store spans heads duplicates calibration heatmaps; do $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 docs: $(VENV)/.dev  ## the commands' options in the README
 	$(BIN)/python -m tools.command_help

@@ -1,30 +1,38 @@
-"""What does a cold query cost beyond loading the encoder, and does its memory grow with the rows?
+"""What does a query cost: cold beyond loading the encoder, and among many that are asked at once?
 
 Makes indexes of random 384-d vectors with the built-in encoder's fingerprint, then starts
 `clipsearch query` as a new process for each figure, in turns with two baselines:
 
     encoder   loads the built-in encoder and encodes the same words
     imports   imports the command, the store and FAISS, and does the same as `encoder`
+
+And asks QUERIES vectors of an open index, one after the other and all together, plain, without
+what is like a better hit, and of one file in a hundred (`where`); and finds the duplicates of the
+smallest index.
 """
 
 from __future__ import annotations
 
 import sys
 import tempfile
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.measure import in_turns, report, run
+from clipsearch import Index
 from clipsearch.encoders import load_encoder, parse_spec
 from clipsearch.store.manifest import Manifest
-from clipsearch.store.recipes import get_recipe
 from clipsearch.store.store import Store
 from clipsearch.types import EmbeddingBatch, EncodedMedia, FoundFile, MediaInfo, Unit
 
 ROWS = (10_000, 100_000, 400_000)
 ROWS_PER_PUBLICATION = 20_000
 REPEATS = 5
+QUERIES = 100
+ONE_IN_A_HUNDRED = "name glob '*00.jpg'"
 WORDS = "a cup of coffee"
 ENCODER = (
     "from clipsearch.encoders import load_encoder, parse_spec\n"
@@ -36,7 +44,7 @@ IMPORTS = "import clipsearch.interfaces.cli, clipsearch.engine, faiss\n" + ENCOD
 
 def build(folder: Path, rows: int) -> None:
     encoder = load_encoder(parse_spec("builtin"))
-    manifest = Manifest(str(encoder.spec), encoder.fingerprint, encoder.dim, get_recipe("flat"), {})
+    manifest = Manifest(str(encoder.spec), encoder.fingerprint, encoder.dim, "flat", {})
     store = Store.create(folder, manifest)
     generator = np.random.default_rng(0)
     root = Path("/pictures")
@@ -58,6 +66,30 @@ def build(folder: Path, rows: int) -> None:
             writer.publish(media)
             writer.maintain()
     store.close()
+
+
+def cpu_ms(ask: Callable[[], object]) -> float:
+    start = time.process_time()
+    ask()
+    return (time.process_time() - start) / QUERIES * 1000
+
+
+def many(folder: Path, rows: int) -> None:
+    with Index.open(folder) as index:
+        queries = list(np.eye(QUERIES, index.status().dim, dtype=np.float32))
+        index.search(queries[0])
+        report(
+            name="many queries",
+            rows=rows,
+            cpu_ms_alone=cpu_ms(lambda: [index.search(query) for query in queries]),
+            cpu_ms_together=cpu_ms(lambda: index.search_many(queries)),
+            cpu_ms_dedupe=cpu_ms(lambda: index.search_many(queries, dedupe=0.98)),
+            cpu_ms_where=cpu_ms(lambda: index.search_many(queries, where=ONE_IN_A_HUNDRED)),
+        )
+        if rows == min(ROWS):
+            start = time.process_time()
+            groups = len(index.duplicates(threshold=0.98))
+            report(name="duplicates", rows=rows, groups=groups, cpu_s=time.process_time() - start)
 
 
 def main() -> None:
@@ -84,6 +116,7 @@ def main() -> None:
                 ratio_to_encoder=query.cpu_seconds / encoder.cpu_seconds,
                 rss_mb=query.peak_rss_mb,
             )
+            many(index, rows)
 
 
 if __name__ == "__main__":

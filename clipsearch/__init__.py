@@ -21,6 +21,7 @@ from clipsearch.version import VERSION
 if TYPE_CHECKING:
     from clipsearch import eval, heads
     from clipsearch.captioned import CaptionedVideos, HeadSpec, TrainListener
+    from clipsearch.classify import ZeroShotClassifier
     from clipsearch.engine import Index
     from clipsearch.errors import (
         ClipsearchError,
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
         MediaError,
         UsageError,
     )
+    from clipsearch.exchange.adding import ImportListener, ImportReport
+    from clipsearch.exchange.exporting import ExportReport, ExportSpec
+    from clipsearch.exchange.importing import ImportSpec
     from clipsearch.heads.choose import PoolingSpec
     from clipsearch.heads.schedule import TrainSpec
     from clipsearch.ingest import AddListener, AddOptions, Progress
@@ -40,10 +44,13 @@ if TYPE_CHECKING:
     from clipsearch.media.sampling import SamplingSpec, parse_sampling
     from clipsearch.search.align import align, find_interval
     from clipsearch.search.films import novelty_of
+    from clipsearch.search.grammar import Term
+    from clipsearch.search.probe import Probe
     from clipsearch.search.query import Query
     from clipsearch.search.rerank import Rerank
     from clipsearch.search.spans import find_span, find_spans
     from clipsearch.types import (
+        DuplicateGroup,
         Failure,
         Hit,
         IndexStatus,
@@ -63,10 +70,16 @@ __all__ = [
     "Clip",
     "ClipsearchError",
     "Curves",
+    "DuplicateGroup",
     "EncoderError",
+    "ExportReport",
+    "ExportSpec",
     "Failure",
     "HeadSpec",
     "Hit",
+    "ImportListener",
+    "ImportReport",
+    "ImportSpec",
     "Index",
     "IndexDamagedError",
     "IndexExistsError",
@@ -76,6 +89,7 @@ __all__ = [
     "IngestReport",
     "MediaError",
     "PoolingSpec",
+    "Probe",
     "Progress",
     "Query",
     "RepoolReport",
@@ -83,11 +97,13 @@ __all__ = [
     "SamplingSpec",
     "Span",
     "StoredMedia",
+    "Term",
     "TrainListener",
     "TrainSpec",
     "UsageError",
     "Video",
     "VideoFrames",
+    "ZeroShotClassifier",
     "align",
     "cut",
     "eval",
@@ -102,7 +118,11 @@ __all__ = [
 _MODULES = ("eval", "heads")
 _HOMES = {
     "clipsearch.captioned": ("CaptionedVideos", "HeadSpec", "TrainListener"),
+    "clipsearch.classify": ("ZeroShotClassifier",),
     "clipsearch.engine": ("Index",),
+    "clipsearch.exchange.adding": ("ImportListener", "ImportReport"),
+    "clipsearch.exchange.exporting": ("ExportReport", "ExportSpec"),
+    "clipsearch.exchange.importing": ("ImportSpec",),
     "clipsearch.heads.choose": ("PoolingSpec",),
     "clipsearch.heads.schedule": ("TrainSpec",),
     "clipsearch.ingest": ("AddListener", "AddOptions", "Progress"),
@@ -111,10 +131,13 @@ _HOMES = {
     "clipsearch.media.sampling": ("SamplingSpec", "parse_sampling"),
     "clipsearch.search.align": ("align", "find_interval"),
     "clipsearch.search.films": ("novelty_of",),
+    "clipsearch.search.grammar": ("Term",),
+    "clipsearch.search.probe": ("Probe",),
     "clipsearch.search.query": ("Query",),
     "clipsearch.search.rerank": ("Rerank",),
     "clipsearch.search.spans": ("find_span", "find_spans"),
     "clipsearch.types": (
+        "DuplicateGroup",
         "Failure",
         "Hit",
         "IndexStatus",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -14,11 +14,14 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from clipsearch.asking import Asked, Asking
+from clipsearch.asking import Asking, Wanted
 from clipsearch.captioned import CaptionedVideos
 from clipsearch.encoders import AUTO, load_encoder, parse_spec, resolve
 from clipsearch.encoders.base import Encoder
 from clipsearch.errors import EncoderError, UsageError
+from clipsearch.exchange.adding import ImportListener, ImportReport
+from clipsearch.exchange.exporting import ExportReport, ExportSpec, export
+from clipsearch.exchange.importing import ImportSpec, import_into
 from clipsearch.heads.choose import PoolingSpec
 from clipsearch.ingest import (
     AddListener,
@@ -39,8 +42,11 @@ from clipsearch.ingest.given import (
     split_missing,
 )
 from clipsearch.ingest.listening import audio_spec, settle_sound, settle_texts
+from clipsearch.ingest.named import indexed_below
 from clipsearch.ingest.reading import Hearing
 from clipsearch.ingest.repool import RepoolReport
+from clipsearch.ingest.vectors import FileVector, Viewing, vectors_of
+from clipsearch.locating import Locator
 from clipsearch.media import SamplingSpec
 from clipsearch.pooled import (
     Heads,
@@ -48,8 +54,12 @@ from clipsearch.pooled import (
     change_pooling,
     check_pooling,
 )
+from clipsearch.search.asked import Asked, SearchOptions, selection_of
+from clipsearch.search.background import Background
+from clipsearch.search.calibrating import Calibration
+from clipsearch.search.duplicates import DuplicateSpec, default_threshold, find_duplicates
 from clipsearch.search.everyday import everyday_queries
-from clipsearch.search.query import Query, encode_words
+from clipsearch.search.query import encode_words
 from clipsearch.search.rerank import Rerank
 from clipsearch.search.retrieve import (
     MERGE_GAP_SECONDS,
@@ -63,12 +73,15 @@ from clipsearch.store.lookup import lookup_columns
 from clipsearch.store.manifest import Manifest
 from clipsearch.store.recall import QuerySet, RecallReport
 from clipsearch.store.recipes import check_recipe
+from clipsearch.store.selection import Selection
 from clipsearch.store.store import Store
 from clipsearch.store.upkeep import RepairReport
 from clipsearch.store.vectors import Table, blocks_of
 from clipsearch.store.verify import Problem
 from clipsearch.types import (
     VECTOR_KINDS,
+    DuplicateGroup,
+    Failure,
     Hit,
     IndexStatus,
     IngestReport,
@@ -79,6 +92,8 @@ from clipsearch.types import (
 )
 from clipsearch.version import VERSION
 from clipsearch.video import AlignOptions, Video
+from clipsearch.where import Condition
+from clipsearch.where import parse as parse_condition
 
 if TYPE_CHECKING:
     from clipsearch.heads import Head
@@ -110,8 +125,17 @@ class Index:
         self._ear: Encoder | None = None  # one of its own, for sound
         self._guard = threading.Lock()
         self._heads = Heads(store.folder, lambda: self.encoder, device=device)
+        self._calibration = Calibration(
+            store, lambda: self.encoder, lambda: self.ear, on_notice=on_notice
+        )
+        self._locator = Locator(lambda: self.encoder)
         self._asking = Asking(
-            store, self._heads, lambda: self.encoder, lambda: self.ear, self._on_notice
+            store,
+            self._heads,
+            lambda: self.encoder,
+            lambda: self.ear,
+            self._on_notice,
+            self._calibration.background,
         )
 
     @classmethod
@@ -214,6 +238,11 @@ class Index:
     def sampling(self) -> SamplingSpec | None:
         """How the index samples videos; None until something was added."""
         return recorded_sampling(self._store)
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the encoder that the index was built with; "" without one."""
+        return self._store.manifest.fingerprint
 
     @property
     def encoder(self) -> Encoder:
@@ -323,6 +352,7 @@ class Index:
                 count_files=listener.count_files,
             )
             report = ingest.run(scopes_of(found, self._store.catalog.roots()))
+            self._calibration.keep()
         return report.with_failures(missing)
 
     def _ingest_spec(self, options: AddOptions, fps: float | None) -> IngestSpec:
@@ -342,39 +372,78 @@ class Index:
 
     def search(
         self,
-        query: str | Query | Vectors,
+        query: Wanted,
         *,
         top: int = 10,
         kind: str | Iterable[str] | None = None,
         source: str | None = None,
-        min_score: float = -1.0,
+        min_score: float = 0.0,
+        min_cosine: float = -1.0,
         merge_gap: float = MERGE_GAP_SECONDS,
         exact: bool = False,
         pooling: str | None = None,
         rerank: Rerank | None = None,
+        where: str | Condition | None = None,
+        dedupe: bool | float = False,
+        prompts: str = "none",
     ) -> list[Hit]:
-        """The `top` best hits for words, for a Query, or for a (dim,) unit vector, best first.
+        """The `top` best hits for words, a Query, a Probe, or a (dim,) unit vector, best first.
 
         kind: "image", "frame" (moments of videos), "video" (whole videos), "span" (the seconds of
             videos that stand out), "audio" (moments of sound) or "text" (subtitles), or several;
             None looks for images, moments, sounds and subtitles, as far as the index has them, for
             a vector for images and moments.
         source: only what is seen ("visual"), heard ("audio") or said ("text").
-        min_score: the least cosine. merge_gap: frames of a video, and windows of sound, at most
-            that many seconds apart are one hit.
+        min_score: the least relevance, 0 to 1 (`Hit.relevance`). min_cosine: the least cosine.
+        merge_gap: frames of a video, and windows of sound, at most that many seconds apart are one
+            hit.
         exact: scan everything instead of probing the ANN index.
         pooling: which vectors stand for whole videos, "mean" or the head's that the index has;
             None takes the head's if there is one. Vectors that were added as videos count as means.
         rerank: score the best videos again by a head; kind is then "video", or None for that. Hits
             have the head's score, which is no cosine.
+        where: only files for which this holds (clipsearch.where), applied inside the search.
+        dedupe: leave out hits that look, or sound, or read like a better one: the least cosine
+            of two that are the same, or True for what was measured for the encoder.
+        prompts: "none", "simple" or "imagenet": words are asked for in the mean of so many
+            phrases.
 
         Hits of several of these sources are ranked by `fuse`: scores are cosines, which do not
         compare between spaces. Without kind and source, sounds and subtitles stay away from other
-        hits if they score below what the encoder calls to the point (`Encoder.floors`).
+        hits if words have little to do with them. A file that the query names is no hit of it.
         Raises UsageError, or EncoderError when the encoder takes no text.
         """
-        how = Asked(top, kind, source, min_score, merge_gap, exact, pooling, rerank)
+        how = Asked.of(
+            top=top,
+            kind=kind,
+            source=source,
+            min_score=min_score,
+            min_cosine=min_cosine,
+            merge_gap=merge_gap,
+            exact=exact,
+            pooling=pooling,
+            rerank=rerank,
+            where=where,
+            dedupe=dedupe,
+            prompts=prompts,
+        )
         return self._asking.hits(query, how)
+
+    def background(self) -> Background | None:
+        """What unrelated texts score here, by which relevance is told; measured now, for this
+        process, where the index does not know. None for an index that encodes no text.
+        """
+        return self._calibration.background(True)
+
+    def search_many(
+        self, queries: Sequence[Wanted], **options: Unpack[SearchOptions]
+    ) -> list[list[Hit]]:
+        """For each of many queries what `search` finds, with the same options for all.
+
+        They are encoded and searched together, which takes less time than one after the other.
+        Raises what `search` does, for the first query that cannot be asked.
+        """
+        return self._asking.hits_of_each(queries, Asked.of(**options))
 
     def video(
         self,
@@ -405,6 +474,19 @@ class Index:
             file, self.encoder, sampling, on_notice=self._on_notice, on_progress=on_progress
         )
 
+    def locate(self, hit: Hit, text: str) -> NDArray[np.float32]:
+        """Where in the picture of a hit it is what words say: (rows, columns) relevance, 0..1.
+
+        The map lies over the whole upright picture, or the frame at the hit's moment, row 0 at the
+        top, at the resolution of the encoder's places: 14 rows on the shorter side for builtin, 7
+        for CLIP's ViT-B-32. A value is the chance of the words there, among fifty everyday things
+        (clipsearch.locating, with `best_box` for the best rectangle).
+
+        Raises UsageError for a hit that is not seen or no words, MediaError for a file that cannot
+        be read, EncoderError for an encoder without features of places.
+        """
+        return self._locator.locate(hit, text)
+
     def is_current(self, path: str | os.PathLike[str]) -> bool:
         """Whether a file is the one that was indexed: its content, if it is there."""
         return find_media(self._store.catalog, Path(path))[1] is not None
@@ -434,10 +516,12 @@ class Index:
         kind: str | Iterable[str] | None = None,
         exact: bool = False,
         pooling: str | None = None,
+        where: str | Condition | None = None,
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """The `top` nearest stored vectors of each query, by exact cosine, best first.
 
-        vectors: (m, dim) float32 unit rows. kind, pooling: as in `search`; None looks among all.
+        vectors: (m, dim) float32 unit rows. kind, pooling, where: as in `search`; None looks among
+            all.
         Returns (m, top) scores and ids; where there are no more, -inf and -1.
 
         Raises UsageError.
@@ -451,9 +535,36 @@ class Index:
 
         def ask(windows: UnitKind) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
             units = unit_kinds(replace(spec, windows=windows))
-            return self._store.search_ids(queries, k=top, kinds=units, exact=exact)
+            return self._store.search_ids(
+                queries, k=top, kinds=units, exact=exact, selection=selected
+            )
 
+        selected = selection_of(where)
         return ask_alike(self._store, pooling, ask)[0]
+
+    def duplicates(
+        self,
+        *,
+        threshold: float | None = None,
+        kind: str | Iterable[str] | None = None,
+        where: str | Condition | None = None,
+        on_progress: Callable[[Progress], None] = _ignore,
+    ) -> list[DuplicateGroup]:
+        """Pictures that are nearly the same, and parts of videos that are, in groups.
+
+        threshold: the least cosine to another of the group; None: what was measured for the
+            encoder. kind: "image", "video" (windows of videos) or both. where: as in `search`.
+
+        The groups that are most alike come first (clipsearch.search.duplicates). Raises UsageError.
+        """
+        if threshold is None:
+            threshold = default_threshold(self._store.manifest.encoder)
+        spec = DuplicateSpec.of(threshold, kind, selection_of(where))
+        return find_duplicates(
+            self._store,
+            spec,
+            on_progress=lambda done, all_: on_progress(Progress(done, all_, done)),
+        )
 
     def repool(
         self,
@@ -513,6 +624,40 @@ class Index:
                     writer.maintain()
         return np.concatenate(ids)
 
+    def export_to(
+        self,
+        target: str | os.PathLike[str],
+        form: str,
+        spec: ExportSpec | None = None,
+        *,
+        on_progress: Callable[[Progress], None] = _ignore,
+    ) -> ExportReport:
+        """Write stored vectors with what is known of them, whole or not at all.
+
+        form: "clip-retrieval" (its folder of embeddings), "npy" (a folder) or "parquet" (a file
+        NAME.parquet, or a folder). spec: which rows; None: all that is seen.
+        Raises UsageError for a target that must not be written, or when no rows are meant.
+        """
+        spec = spec or ExportSpec()
+        return export(self._store, Path(target), form, spec, on_progress=on_progress)
+
+    def import_from(
+        self,
+        source: str | os.PathLike[str],
+        form: str,
+        spec: ImportSpec | None = None,
+        *,
+        listener: ImportListener | None = None,
+    ) -> ImportReport:
+        """Add the vectors in files of others, or of `export_to`, but for rows that are there.
+
+        form: "clip-retrieval", "clip-video-encode", "npy" or "parquet". A file that cannot be read
+        is reported and skipped. Published every 131,072 rows; what was interrupted goes on where
+        it was. Raises UsageError, EncoderError for vectors of another model than the index has, or
+        IndexLockedError.
+        """
+        return import_into(self._store, Path(source), form, spec or ImportSpec(), listener)
+
     def remove_vectors(self, ids: Iterable[int], *, wait: bool = True) -> int:
         """Remove vectors that were added with `add_vectors`; how many there were.
 
@@ -550,6 +695,74 @@ class Index:
         """Every file that the index knows, by root and path."""
         return self._store.catalog.all_media()
 
+    def selected(
+        self,
+        paths: Iterable[str | os.PathLike[str]] | None = None,
+        *,
+        where: str | Condition | None = None,
+        on_failure: Callable[[Failure], None] = _ignore,
+    ) -> Iterator[StoredMedia]:
+        """Files that are indexed and could be read: those of some files and folders, or those for
+        which `where` holds (clipsearch.where), or all, by path. What of `paths` is not indexed as
+        it is now is told. Raises UsageError for paths together with `where`.
+        """
+        if paths is None:
+            condition = parse_condition(where) if isinstance(where, str) else where
+            return self._store.selected_media(Selection(condition))
+        if where is not None:
+            raise UsageError("both paths and where are given: give one of them")
+        return indexed_below(map(Path, paths), self._store, on_failure=on_failure)
+
+    def file_vectors(
+        self,
+        files: Iterable[str | os.PathLike[str]] | Iterable[StoredMedia],
+        *,
+        sounds: bool = True,
+        on_failure: Callable[[Failure], None] = _ignore,
+    ) -> Iterator[FileVector]:
+        """One vector for each file, in order: a picture's own, the mean of a video's frames or of a
+        sound's windows. Sounds only where they lie in the space of words and pictures.
+
+        files: indexed files, or paths of files and folders, which are decoded and encoded as the
+        index does it if they are not in it as they are now, and not added. A file that cannot be
+        read is told and left out.
+        """
+        viewing = Viewing.of_index(self._store, lambda: self.encoder, sounds=sounds)
+        return vectors_of(files, viewing, on_failure=on_failure)
+
+    def tag(
+        self,
+        tags: Mapping[int, Sequence[tuple[str, float | None]]],
+        *,
+        replace: bool = False,
+        wait: bool = True,
+    ) -> None:
+        """Give files, by their ids, tags with their probabilities, None if set by hand, for `where`
+        to ask for; `replace`: in place of all that they have. Ids that are not there are left out.
+        Raises UsageError, or IndexLockedError when another process writes and `wait` is false.
+        """
+        with self._store.writing(wait=wait):
+            self._store.catalog.set_tags(tags, replace=replace)
+
+    def untag(
+        self,
+        ids: Iterable[int] | None = None,
+        tags: Iterable[str] | None = None,
+        *,
+        wait: bool = True,
+    ) -> None:
+        """Take these tags, or all, from files of these ids, or from all."""
+        with self._store.writing(wait=wait):
+            self._store.catalog.remove_tags(None if ids is None else list(ids), tags)
+
+    def tags_of(self, ids: Iterable[int]) -> dict[int, list[tuple[str, float | None]]]:
+        """The tags of files and their probabilities, by the files' ids."""
+        return self._store.catalog.tags_of(ids)
+
+    def tag_counts(self) -> dict[str, int]:
+        """How many files have each tag."""
+        return self._store.catalog.tag_counts()
+
     def status(self) -> IndexStatus:
         """Counts, settings, and what `recall` measured last."""
         return upkeep.status(self._store)
@@ -570,6 +783,8 @@ class Index:
         Raises UsageError, or IndexLockedError when another process writes and `wait` is false.
         """
         upkeep.compact(self._store, recipe=recipe, retrain=retrain, wait=wait, on_step=on_step)
+        with self._store.writing(wait=wait, sweep=False):
+            self._calibration.keep_up()
         return self.status()
 
     def recall(

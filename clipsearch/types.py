@@ -245,11 +245,23 @@ class Hit:
     columns: Mapping[str, Any] = field(default_factory=dict)  # what was added with a vector
     text: str | None = None
     rank_score: float | None = None
+    relevance: float | None = None  # 0..1, clipsearch.search.background; None: not measured
 
     @property
     def source(self) -> Source:
         """Whether it is seen, heard or said."""
         return "visual" if self.kind == "span" else SOURCE_OF[self.kind]
+
+
+@dataclass(frozen=True, slots=True)
+class DuplicateGroup:
+    """Pictures, or parts of videos, that are nearly the same; `score` of a member is its cosine to
+    the first, which has the most pixels. spare: files of members that have nothing that a file
+    which is not spare does not have too.
+    """
+
+    members: tuple[Hit, ...]
+    spare: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -286,8 +286,12 @@ def test_an_index_hears_with_clap_in_a_space_of_its_own(folder: Path, tmp_path: 
         assert scores == pytest.approx(
             {name: float(vector @ expected) for name, vector in stored.items()}, abs=1e-3
         )
-        [first, *_] = index.search(Query(sounds=(media / "low.wav",)))
+        shutil.copy(media / "low.wav", tmp_path / "humming.wav")
+        write_beeps(tmp_path / "other.wav", replace(plan, hertz=61.0))  # not in the index
+        [first, *_] = index.search(Query(sounds=(tmp_path / "other.wav",)))
         assert (first.path.name, first.kind) == ("low.wav", "audio")
+        named = index.search(Query(sounds=(tmp_path / "humming.wav",)))
+        assert "low.wav" not in [hit.path.name for hit in named], "a copy of what was asked for"
     with Index.open(tmp_path / "index") as index:
         assert index.search("high", kind="audio")[0].kind == "audio"
     write_clap(tmp_path / "other", seed=1)

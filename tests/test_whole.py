@@ -10,6 +10,7 @@ from clipsearch.search import whole
 from clipsearch.search.films import Film
 from clipsearch.search.retrieve import SearchSpec
 from clipsearch.search.whole import best_mean, search
+from clipsearch.store.selection import Selection
 from clipsearch.store.store import Store
 from clipsearch.types import VideoFrames
 from tests.test_retrieve import QUERY, scoring, store_of
@@ -40,8 +41,8 @@ def test_spans_of_all_videos_are_ranked_by_their_mean(tmp_path):
     )
     assert found(store) == [("better.mp4", 3.0, 11.0, 0.9), ("good.mp4", 10.0, 15.0, 0.8)]
     assert found(store, top=1) == [("better.mp4", 3.0, 11.0, 0.9)]
-    assert found(store, min_score=0.85) == [("better.mp4", 3.0, 11.0, 0.9)]
-    assert found(store, min_score=0.85, exact=True) == [("better.mp4", 3.0, 11.0, 0.9)]
+    assert found(store, min_cosine=0.85) == [("better.mp4", 3.0, 11.0, 0.9)]
+    assert found(store, min_cosine=0.85, exact=True) == [("better.mp4", 3.0, 11.0, 0.9)]
 
 
 def test_a_hit_has_the_kind_and_the_best_moment(tmp_path):
@@ -184,3 +185,31 @@ def test_a_query_of_another_dimension_is_refused(tmp_path):
     for exact in (False, True):
         with pytest.raises(UsageError, match="dimensions"):
             search(store, unit_rows(1, 1, 16), SearchSpec(kinds=("span",), exact=exact))
+
+
+def test_spans_like_a_better_one_are_left_out(tmp_path):
+    curves = [scoring(0, 0, h - 0.02, h, h - 0.02, 0, 0, 0) for h in 0.9 - np.arange(6) / 100]
+    clips = [video(f"{n}.mp4", curve) for n, curve in enumerate(curves)]
+    again, still = video("again.mp4", curves[0]), image("still.jpg", curves[0][3])
+    store = store_of(tmp_path, *clips, again, still)
+    spans = [name for name, *_ in found(store, top=7)]
+    assert spans[:3] == ["0.mp4", "again.mp4", "1.mp4"]
+    for exact in (False, True):
+        distinct = [name for name, *_ in found(store, top=7, dedupe=0.9999, exact=exact)]
+        assert distinct == [name for name in spans if name != "again.mp4"]
+    mixed = found(store, kinds=("image", "span"), top=6, dedupe=0.9999)
+    assert len(mixed) == 6
+    assert {"0.mp4", "again.mp4", "still.jpg"}.intersection(name for name, *_ in mixed) == {
+        mixed[0][0]
+    }
+
+
+def test_spans_are_those_of_selected_videos(tmp_path):
+    clips = [video(f"{n}.mp4", event(2, 3, 9, high=0.9 - n / 100)) for n in range(6)]
+    store = store_of(tmp_path, *clips)
+    [best] = [m.id for m in store.catalog.all_media() if m.path.name == "0.mp4"]
+    for exact in (False, True):
+        chosen = found(store, top=3, selection=Selection(without=frozenset({best})), exact=exact)
+        assert [name for name, *_ in chosen] == ["1.mp4", "2.mp4", "3.mp4"]
+    assert found(store, bars={"frame": 0.885}) == found(store, min_cosine=0.885)
+    assert len(found(store, bars={"frame": 0.885})) == 2

@@ -19,8 +19,20 @@ from clipsearch.errors import (
     IndexMissingError,
     UsageError,
 )
-from clipsearch.interfaces import heads, query, spans, upkeep
+from clipsearch.interfaces import (
+    classify,
+    duplicates,
+    exchange,
+    heads,
+    more_like,
+    probes,
+    query,
+    spans,
+    tags,
+    upkeep,
+)
 from clipsearch.interfaces.console import escaped, prepare_streams, say, write
+from clipsearch.interfaces.looking import TermsCommand
 from clipsearch.interfaces.options import (
     EXIT_INTERRUPTED,
     CsvOption,
@@ -243,8 +255,8 @@ def index(
         raise typer.Exit(EXIT_SKIPPED)
 
 
-for _command in query.COMMANDS:
-    app.command()(_command)
+for _command in (*query.COMMANDS, *more_like.COMMANDS):
+    app.command(cls=TermsCommand)(_command)
 
 
 @app.command()
@@ -281,10 +293,15 @@ def list_(
 
     render = output_format(paths=filepath_only, paths0=print0, json=json, jsonl=jsonl, csv=csv)
     with Index.open(index_folder(index, os.environ, Path.cwd())) as opened:
-        records = [
-            media_record(media)
+        chosen = [
+            media
             for media in opened.media()
             if not failed or media.state == "failed" or media.error is not None
+        ]
+        own = opened.tags_of(media.id for media in chosen)
+        records = [
+            {**media_record(media), "tags": tags.shown(own.get(media.id, ()), listed=json or jsonl)}
+            for media in chosen
         ]
     write(render(records))
 
@@ -328,13 +345,31 @@ def _skipped(failure: Failure) -> str:
     return f"skipping {escaped(str(failure.path))}: {escaped(failure.reason)}"
 
 
-for _command in (*spans.COMMANDS, *heads.COMMANDS, *upkeep.COMMANDS):
+for _command in (
+    *spans.COMMANDS,
+    *classify.COMMANDS,
+    *tags.COMMANDS,
+    *duplicates.COMMANDS,
+    *heads.COMMANDS,
+    *upkeep.COMMANDS,
+):
     app.command()(_command)
 
 evaluation = typer.Typer(help="Measure an index on known answers.", no_args_is_help=True)
 for _command in heads.EVAL_COMMANDS:
     evaluation.command()(_command)
 app.add_typer(evaluation, name="eval")
+
+probing = typer.Typer(help="Learn from a few examples what to look for.", no_args_is_help=True)
+for _name, _command in probes.PROBE_COMMANDS.items():
+    probing.command(_name)(_command)
+app.add_typer(probing, name="probe")
+
+for _group, (_help, _commands) in exchange.GROUPS.items():
+    _exchanging = typer.Typer(help=_help, no_args_is_help=True)
+    for _name, _command in _commands.items():
+        _exchanging.command(_name)(_command)
+    app.add_typer(_exchanging, name=_group)
 
 
 if __name__ == "__main__":

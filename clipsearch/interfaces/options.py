@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from clipsearch.heads.choose import PoolingSpec
 
 EXIT_EMPTY = 1  # nothing was found, and that matters
+EXIT_SKIPPED = 4  # --strict: not all could be done
 EXIT_INTERRUPTED = 130
 
 IndexOption = Annotated[
@@ -50,6 +51,68 @@ MaxFramesOption = Annotated[
     ),
 ]
 
+TopOption = Annotated[int, typer.Option("-t", "--top", "-k", min=1, help="Hits to print.")]
+KindOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="image, frame (moments of videos), video (whole videos), span (the seconds of "
+        "videos that stand out), audio (moments of sound) or text (subtitles); may be "
+        "repeated. [default: image, frame, audio and text; for pictures and frames the first two]"
+    ),
+]
+SourceOption = Annotated[
+    str | None, typer.Option(help="Only what is seen (visual), heard (audio) or said (text).")
+]
+MinScoreOption = Annotated[
+    float,
+    typer.Option(
+        help="Least relevance of a hit: the chance, 0 to 1, that a random unrelated text scores "
+        "lower in this index."
+    ),
+]
+MinCosineOption = Annotated[float, typer.Option(help="Least cosine of a hit.")]
+MergeGapOption = Annotated[
+    float,
+    typer.Option(
+        min=0.0, help="Frames, and windows of sound, at most so many seconds apart are one hit."
+    ),
+]
+PoolingOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Whole videos by the vectors of this pooling: mean, or the index's head. "
+        "[default: the head if there is one]"
+    ),
+]
+ExactOption = Annotated[
+    bool,
+    typer.Option(
+        "--exact",
+        help="Scan every vector, for spans every video, instead of probing the index.",
+    ),
+]
+DedupeOption = Annotated[
+    bool,
+    typer.Option("--dedupe", help="Leave out hits that are nearly the same as a better one."),
+]
+DedupeThresholdOption = Annotated[
+    float | None,
+    typer.Option(
+        help="--dedupe with this least cosine of two that are the same. "
+        "[default: as measured for the model]"
+    ),
+]
+PromptsOption = Annotated[
+    str,
+    typer.Option(
+        help="Put words into sentences and take the mean: none, simple (7, such as 'a bad photo "
+        "of the …') or imagenet (80). For what is seen."
+    ),
+]
+FailEmptyOption = Annotated[
+    bool, typer.Option("--fail-empty", help="Exit with 1 if nothing was found.")
+]
+
 
 def pooling_spec(
     pooling: str | None, weights: Path | None, max_frames: int | None
@@ -62,3 +125,8 @@ def pooling_spec(
             "--pooling-weights and --max-frames are for a head: name it with --pooling"
         )
     return None if pooling is None else PoolingSpec(pooling, weights, max_frames)
+
+
+def dedupe_of(wanted: bool, threshold: float | None) -> bool | float:
+    """What `Index.search` takes for `--dedupe` and `--dedupe-threshold`."""
+    return wanted if threshold is None else threshold

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import chain, islice
 from typing import NamedTuple
 
 import numpy as np
 
+from clipsearch.search.dedupe import Distinct, Row, stored_rows
 from clipsearch.search.films import Film
 from clipsearch.search.profile import SLACK_SECONDS, Floats
-from clipsearch.search.retrieve import SearchSpec, retrieve
+from clipsearch.search.retrieve import SearchSpec, retrieve, retrieve_each
 from clipsearch.search.spans import MIN_SECONDS
 from clipsearch.store.lookup import NO_MEDIA
 from clipsearch.store.store import Store
-from clipsearch.types import SOURCE_OF, Hit, Span, Vectors
+from clipsearch.types import SOURCE_OF, Hit, HitKind, Span, Vectors, VideoFrames
 
 SPANS_A_VIDEO = 5
 VIDEOS_PER_HIT = 32  # looked at, at most
@@ -25,12 +27,46 @@ MORE_FRAMES = 4  # factor, while the frames do not settle the ranking
 
 def search(store: Store, query: Vectors, spec: SearchSpec) -> list[Hit]:
     """The `spec.top` best hits of all kinds asked for, spans among them, best first."""
-    others = tuple(kind for kind in spec.kinds if kind != "span")
-    store.check_queries(query, SOURCE_OF[others[0]] if others else "visual")
-    hits = retrieve(store, query, replace(spec, kinds=others)) if others else []
-    if "span" not in spec.kinds:
-        return hits
-    return sorted(hits + retrieve_spans(store, query, spec), key=lambda hit: -hit.score)[: spec.top]
+    return search_each(store, query, [spec])[0]
+
+
+def search_each(store: Store, queries: Vectors, specs: Sequence[SearchSpec]) -> list[list[Hit]]:
+    """The same for (m, dim) unit rows; the m specs differ in their selections and bars alone."""
+    if not specs:
+        return []
+    others = tuple(kind for kind in specs[0].kinds if kind != "span")
+    store.check_queries(queries, SOURCE_OF[others[0]] if others else "visual")
+    if "span" not in specs[0].kinds:
+        return retrieve_each(store, queries, specs)
+    pairs = zip(np.split(queries, len(specs)), specs, strict=True)
+    return [_among_others(store, query, spec, others) for query, spec in pairs]
+
+
+def _among_others(
+    store: Store, query: Vectors, spec: SearchSpec, others: tuple[HitKind, ...]
+) -> list[Hit]:
+    """Spans and hits of `others` as one ranking."""
+    wanted = spec.top
+    while True:
+        each = replace(spec, top=wanted)
+        ranked = [_ranked(store, query, each)]
+        if others:
+            hits = retrieve(store, query, replace(each, kinds=others))
+            ranked.append(_with_rows(store, hits, spec))
+        merged = sorted(chain(*ranked), key=lambda found: -found[0].score)
+        if spec.dedupe is not None and others:
+            distinct = Distinct(spec.dedupe)
+            merged = [found for found in merged if distinct.admit(found[1])]
+        if len(merged) >= spec.top or all(len(part) < wanted for part in ranked):
+            return [hit for hit, _ in merged[: spec.top]]
+        wanted *= 2
+
+
+def _with_rows(store: Store, hits: Sequence[Hit], spec: SearchSpec) -> list[tuple[Hit, Row | None]]:
+    """Hits with the vectors that are stored for them, if these are needed."""
+    ids = [hit.id for hit in hits if hit.id is not None and spec.dedupe is not None]
+    rows = stored_rows(store, ids, hits[0].source) if ids else {}
+    return [(hit, rows.get(hit.id or 0)) for hit in hits]
 
 
 def retrieve_spans(store: Store, query: Vectors, spec: SearchSpec) -> list[Hit]:
@@ -47,47 +83,66 @@ def retrieve_spans(store: Store, query: Vectors, spec: SearchSpec) -> list[Hit]:
     the hits are those of all videos, up to what the vector index misses, among
     the VIDEOS_PER_HIT most promising videos a hit. `spec.exact` looks at every video.
     """
-    found: list[_Found] = []
-    videos = _all_videos(store) if spec.exact else _promising(store, query, spec.top)
-    for media_id, best in videos:
-        full = len(found) >= spec.top
-        least = max(spec.min_score, found[spec.top - 1].score) if full else spec.min_score
-        if best < least or (full and best == least):
-            break
-        found += _spans(store, query, media_id, spec, least=-np.inf if spec.exact else least)
-        found.sort(key=lambda each: (-each.score, each.media_id, each.start))
-    found = found[: spec.top]
-    media = store.catalog.media(each.media_id for each in found)
-    return [
-        Hit(media[each.media_id].path, "span", each.score, each.start, each.end, each.moment)
-        for each in found
-        if each.media_id in media  # else removed since the snapshot was taken
-    ]
+    return [hit for hit, _ in _ranked(store, query, spec)]
 
 
 class _Found(NamedTuple):
-    """A span of a video, in seconds."""
+    """A span of a video, in seconds, and the vector of its best frame if that is needed."""
 
     media_id: int
     score: float
     start: float
     end: float
     moment: float
+    row: Row | None
 
 
-def _all_videos(store: Store) -> Iterator[tuple[int, float]]:
+def _ranked(store: Store, query: Vectors, spec: SearchSpec) -> list[tuple[Hit, Row | None]]:
+    found: list[_Found] = []
+    best: list[_Found] = []
+    videos = _all_videos(store, spec) if spec.exact else _promising(store, query, spec)
+    for looked, (media_id, most) in enumerate(videos):
+        full = len(best) >= spec.top
+        least = max(spec.least("frame"), best[spec.top - 1].score if full else -np.inf)
+        enough = most == least or (looked >= spec.top * VIDEOS_PER_HIT and not spec.exact)
+        if most < least or (full and enough):
+            break
+        found += _spans(store, query, media_id, spec, least=-np.inf if spec.exact else least)
+        found.sort(key=lambda each: (-each.score, each.media_id, each.start))
+        best = _distinct(found, spec)
+        if spec.dedupe is None:
+            found = list(best)
+    media = store.catalog.media(each.media_id for each in best)
+    return [
+        (Hit(media[each.media_id].path, "span", each.score, *each[2:5]), each.row)
+        for each in best
+        if each.media_id in media  # else removed since the snapshot was taken
+    ]
+
+
+def _distinct(found: Sequence[_Found], spec: SearchSpec) -> list[_Found]:
+    """The best of ranked spans, without those that are the same as a better one."""
+    if spec.dedupe is None:
+        return list(found[: spec.top])
+    distinct = Distinct(spec.dedupe)
+    return list(islice((each for each in found if distinct.admit(each.row)), spec.top))
+
+
+def _all_videos(store: Store, spec: SearchSpec) -> Iterator[tuple[int, float]]:
     """Every video, and the most that a frame can score."""
-    for media in store.catalog.all_media():
-        if media.kind == "video" and media.state == "ready":
+    for media in store.selected_media(spec.selection):
+        if media.kind == "video":
             yield media.id, np.inf
 
 
-def _promising(store: Store, query: Vectors, top: int) -> Iterator[tuple[int, float]]:
+def _promising(store: Store, query: Vectors, spec: SearchSpec) -> Iterator[tuple[int, float]]:
     """Videos and the cosines of their best frames, best first, as far as the index finds them."""
     seen = {NO_MEDIA}
-    wanted = top * FIRST_FRAMES_PER_HIT
-    while len(seen) <= top * VIDEOS_PER_HIT:
-        media_ids, scores = store.nearest_media(query, k=wanted, kinds=("frame",))
+    wanted = spec.top * FIRST_FRAMES_PER_HIT
+    while True:
+        media_ids, scores = store.nearest_media(
+            query, k=wanted, kinds=("frame",), selection=spec.selection
+        )
         for media_id, score in zip(media_ids, scores, strict=True):
             if media_id not in seen:
                 seen.add(media_id)
@@ -113,10 +168,17 @@ def _spans(
     spans = []
     for first, last in places:
         span = film.seen((first, last), curve)
-        if span is not None and span.similarity >= spec.min_score:
-            place = span.start, span.end, film.moment(span, curve)
-            spans.append(_Found(media_id, span.similarity, *place))
+        if span is not None and span.similarity >= spec.least("frame"):
+            moment = film.moment(span, curve)
+            row = None if spec.dedupe is None else _row_at(frames, moment)
+            spans.append(_Found(media_id, span.similarity, span.start, span.end, moment, row))
     return spans
+
+
+def _row_at(frames: VideoFrames, moment: float) -> Row:
+    """(dim,) unit row of the frame that starts at a moment; it is stored in 16 bits."""
+    row: Row = frames.vectors[int(np.argmin(np.abs(frames.starts - moment)))]
+    return row / np.linalg.norm(row)
 
 
 def best_mean(film: Film, curve: Floats) -> float:

@@ -29,7 +29,7 @@ def times(records):
 
 
 def test_the_red_part_is_one_hit(index):
-    (hit,) = hits(index, "red", "--min-score", "0.5")
+    (hit,) = hits(index, "red", "--min-cosine", "0.5")
     assert hit["kind"] == "frame"
     assert hit["start"] == pytest.approx(6, abs=0.05)
     assert hit["end"] == pytest.approx(12, abs=0.05)
@@ -38,7 +38,7 @@ def test_the_red_part_is_one_hit(index):
 
 
 def test_the_blue_parts_are_two_hits(index):
-    (first, second) = times(hits(index, "blue", "--min-score", "0.5"))
+    (first, second) = times(hits(index, "blue", "--min-cosine", "0.5"))
     assert first == (pytest.approx(0, abs=0.05), pytest.approx(6, abs=0.05))
     assert second == (pytest.approx(12, abs=0.05), pytest.approx(18, abs=0.05))
 
@@ -47,20 +47,20 @@ def test_a_long_part_is_one_hit_wherever_its_best_frames_are(tmp_path):
     parts = [(BLUE, list(range(0, 5000, 500))), (RED, list(range(5000, 65000, 500)))]
     write_film(tmp_path / "m" / "film.mp4", parts)
     run("index", tmp_path / "m", "--index", tmp_path / "index", "--model", "fake").ok()
-    ((start, end),) = times(hits(tmp_path / "index", "red", "--min-score", "0.5"))
+    ((start, end),) = times(hits(tmp_path / "index", "red", "--min-cosine", "0.5"))
     assert start == pytest.approx(5, abs=0.05)
     assert end == pytest.approx(65, abs=0.5)
 
 
 def test_a_wider_gap_joins_them(index):
-    (hit,) = hits(index, "blue", "--min-score", "0.5", "--merge-gap", "6.5")
+    (hit,) = hits(index, "blue", "--min-cosine", "0.5", "--merge-gap", "6.5")
     assert hit["start"] == pytest.approx(0, abs=0.05)
     assert hit["end"] == pytest.approx(18, abs=0.05)
 
 
 def test_without_a_gap_only_touching_frames_join(index):
-    assert len(hits(index, "blue", "--min-score", "0.5", "--merge-gap", "0")) == 2
-    assert len(hits(index, "red", "--min-score", "0.5", "--merge-gap", "0")) == 1
+    assert len(hits(index, "blue", "--min-cosine", "0.5", "--merge-gap", "0")) == 2
+    assert len(hits(index, "red", "--min-cosine", "0.5", "--merge-gap", "0")) == 1
 
 
 def test_the_video_as_a_whole_is_one_hit_with_its_best_moment(index):

@@ -135,7 +135,7 @@ def test_the_good_ones_are_there(here):
     ],
 )
 def test_times_are_presentation_seconds(here, name, colour, start, end):
-    hits = run("query", colour, "--min-score", "0.6", "--kind", "frame", "--json").ok().records
+    hits = run("query", colour, "--min-cosine", "0.6", "--kind", "frame", "--json").ok().records
     (hit,) = [hit for hit in hits if Path(hit["path"]).name == name]
     assert hit["start"] == pytest.approx(start, abs=0.05)
     assert hit["end"] == pytest.approx(end, abs=0.1)
