@@ -43,6 +43,7 @@ from clipsearch.ingest.given import (
 )
 from clipsearch.ingest.listening import audio_spec, settle_sound, settle_texts
 from clipsearch.ingest.named import indexed_below
+from clipsearch.ingest.prune import PruneReport, find_gone
 from clipsearch.ingest.reading import Hearing
 from clipsearch.ingest.repool import RepoolReport
 from clipsearch.ingest.vectors import FileVector, Viewing, vectors_of
@@ -762,6 +763,29 @@ class Index:
     def tag_counts(self) -> dict[str, int]:
         """How many files have each tag."""
         return self._store.catalog.tag_counts()
+
+    def prune(
+        self,
+        given_up: Sequence[str | os.PathLike[str]] = (),
+        *,
+        dry_run: bool = False,
+        wait: bool = True,
+    ) -> PruneReport:
+        """Take files that are gone out of the index. A folder of which nothing is there keeps its
+        files, unless `given_up` names it; then nothing else is looked at.
+
+        dry_run: only say which. Raises IndexLockedError when another process writes and `wait` is
+        false.
+        """
+        places = [Path(path) for path in given_up]
+        if dry_run:
+            return find_gone(self._store.catalog, places)
+        with self._store.writing(wait=wait) as writer:
+            report = find_gone(writer.catalog, places)
+            writer.catalog.remove_media([media.id for media in report.gone])
+            writer.catalog.prune_roots(keep=())
+            writer.maintain()
+        return report
 
     def status(self) -> IndexStatus:
         """Counts, settings, and what `recall` measured last."""

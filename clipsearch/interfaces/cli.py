@@ -21,8 +21,10 @@ from clipsearch.errors import (
 )
 from clipsearch.interfaces import (
     classify,
+    cutting,
     duplicates,
     exchange,
+    forgetting,
     heads,
     more_like,
     probes,
@@ -347,11 +349,13 @@ def _skipped(failure: Failure) -> str:
 
 for _command in (
     *spans.COMMANDS,
+    *cutting.COMMANDS,
     *classify.COMMANDS,
     *tags.COMMANDS,
     *duplicates.COMMANDS,
     *heads.COMMANDS,
     *upkeep.COMMANDS,
+    *forgetting.COMMANDS,
 ):
     app.command()(_command)
 

@@ -59,6 +59,17 @@ def open_database(url: str | None, index_folder: Path) -> Engine:
     return _opened(_engine(url, index_folder, writable=False), writable=False)
 
 
+def drop_catalog(url: str, index_folder: Path) -> None:
+    """Delete the tables of a catalog that lies outside of its index, as far as they are there."""
+    engine = _engine(url, index_folder, writable=True)
+    try:
+        with translated_errors(engine), engine.begin() as db:
+            schema.metadata.drop_all(db)
+            db.execute(sa.text("DROP TABLE IF EXISTS alembic_version"))
+    finally:
+        engine.dispose()
+
+
 def _opened(engine: Engine, *, writable: bool) -> Engine:
     with _closed_on_error(engine), translated_errors(engine):
         with engine.connect() as db:
