@@ -12,7 +12,7 @@ import numpy as np
 from clipsearch.encoders.base import Encoder
 from clipsearch.errors import EncoderError, UsageError
 from clipsearch.heads.choose import PoolingSpec
-from clipsearch.ingest.changes import find_media
+from clipsearch.ingest.changes import find_media, media_named
 from clipsearch.ingest.given import recorded_sampling
 from clipsearch.ingest.listening import audio_spec
 from clipsearch.pooled import Heads, ask_alike
@@ -161,6 +161,7 @@ class Asking:
             self.encoder,
             self._ears,
             lambda path: find_media(store.catalog, path)[1],
+            lambda path: [media.id for _, media in media_named(store.catalog, path)],
             lambda: recorded_sampling(store),
             self.on_notice,
         )

@@ -31,7 +31,7 @@ from clipsearch.ingest import (
     Progress,
     scopes_of,
 )
-from clipsearch.ingest.changes import find_media
+from clipsearch.ingest.changes import find_media, media_named
 from clipsearch.ingest.frames import check_video
 from clipsearch.ingest.given import (
     check_built,
@@ -489,8 +489,11 @@ class Index:
         return self._locator.locate(hit, text)
 
     def is_current(self, path: str | os.PathLike[str]) -> bool:
-        """Whether a file is the one that was indexed: its content, if it is there."""
-        return find_media(self._store.catalog, Path(path))[1] is not None
+        """Whether a file is the one that was indexed: its content, if it is there. So is every
+        file of which the index has no more than vectors that were added.
+        """
+        catalog, file = self._store.catalog, Path(path)
+        return find_media(catalog, file)[1] is not None or not any(media_named(catalog, file))
 
     def span(
         self, path: str | os.PathLike[str], text: str, **options: Unpack[SpanOptions]
@@ -657,7 +660,15 @@ class Index:
         it was. Raises UsageError, EncoderError for vectors of another model than the index has, or
         IndexLockedError.
         """
-        return import_into(self._store, Path(source), form, spec or ImportSpec(), listener)
+        spec = spec or ImportSpec()
+        report = import_into(self._store, Path(source), form, spec, listener)
+        if report.added or report.known:
+            with self._store.writing(wait=spec.wait, sweep=False):
+                try:
+                    self._calibration.keep()
+                except EncoderError as error:  # the vectors are there all the same
+                    self._on_notice(f"what unrelated texts score here is not measured: {error}")
+        return report
 
     def remove_vectors(self, ids: Iterable[int], *, wait: bool = True) -> int:
         """Remove vectors that were added with `add_vectors`; how many there were.
@@ -785,6 +796,7 @@ class Index:
             writer.catalog.remove_media([media.id for media in report.gone])
             writer.catalog.prune_roots(keep=())
             writer.maintain()
+            self._calibration.keep_up()
         return report
 
     def status(self) -> IndexStatus:

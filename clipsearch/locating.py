@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from clipsearch.encoders.base import Encoder
 from clipsearch.errors import EncoderError, UsageError
-from clipsearch.media.pictures import hit_picture
+from clipsearch.media.pictures import hit_picture, moment_of
 from clipsearch.search.everyday import THINGS
 from clipsearch.types import Hit, Pixels, Vectors
 
@@ -39,15 +39,15 @@ class Locator:
         return self._encoder().encode_text([thing.strip() for thing in THINGS.split(",")])
 
     def picture(self, hit: Hit) -> Pixels:
-        """(h, w, 3) uint8, upright and whole: the picture, or the frame at the hit's moment.
+        """(h, w, 3) uint8, upright and whole: the picture, or the frame at the hit's moment, or in
+        the middle of a hit that has none.
 
         Raises UsageError for a hit that is not seen, MediaError for a file that cannot be read.
         """
         if hit.source != "visual":
             raise UsageError(f"a hit of kind {hit.kind} has no picture: use one that is seen")
-        moment = hit.start if hit.moment is None else hit.moment
         height = PICTURE_HEIGHTS * self._encoder().short_side
-        return hit_picture(hit.path, moment, height=height)
+        return hit_picture(hit.path, moment_of(hit), height=height)
 
     def locate(self, hit: Hit, text: str) -> Relevance:
         """The map of the picture of a hit, see `Index.locate`."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import permutations
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,9 +38,12 @@ def photo(name: str) -> Pixels:
 
 
 def composites() -> list[Composite]:
-    """All ten pairs of the five things, in both orders."""
+    """All ten pairs of the five things; each is twice on the left and twice on the right."""
+    names = list(THINGS)
+    photos = {name: photo(name) for name in names}
     made = []
-    for left, right in permutations(THINGS, 2):
-        pixels = np.concatenate([photo(name) for name in (left, right)], axis=1)
-        made.append(Composite(pixels, THINGS[left], THINGS[right]))
+    for number, left in enumerate(names):
+        for right in ((names * 2)[number + step] for step in (1, 2)):
+            pixels = np.concatenate([photos[left], photos[right]], axis=1)
+            made.append(Composite(pixels, THINGS[left], THINGS[right]))
     return made

@@ -87,6 +87,10 @@ def test_many_queries_find_what_each_finds_alone(index: Index, place: Path) -> N
         assert as_values(index.search_many(chosen, **options)) == as_values(alone)
         assert any(alone)
     assert index.search_many([]) == []
+    wanted = (kind for kind in ("image", "frame"))
+    assert as_values(index.search_many(queries, kind=wanted)) == as_values(
+        index.search_many(queries, kind=("image", "frame"))
+    )
 
 
 def test_a_batch_is_encoded_and_searched_at_once(
@@ -278,3 +282,36 @@ def test_an_index_without_a_model_has_no_relevance(tmp_path: Path) -> None:
         assert hit.relevance is None
         with pytest.raises(UsageError, match="--min-cosine"):
             index.search(np.eye(1, 8, dtype=np.float32)[0], min_score=0.5)
+
+
+def test_a_film_that_is_asked_with_is_not_found_by_its_subtitles(index: Index, place: Path) -> None:
+    film = str(place / "media" / "film.mp4")
+    assert names(index.search("a red door", kind="text")) == ["film.mp4"]
+    for text in (f"sound:{film}", film, f"{film}@1"):
+        assert index.search(Query.parse(text), kind="text") == [], text
+        assert "film.mp4" not in names(index.search(Query.parse(text), top=50)), text
+
+
+def test_subtitles_of_another_film_are_found(tmp_path: Path) -> None:
+    (tmp_path / "media").mkdir()
+    for frames, name in enumerate(("film[1]", "film1", "film[1].more"), start=20):
+        film = tmp_path / "media" / f"{name}.mp4"
+        write_film(film, SoundPlan("aac", hertz=4000.0), frames=frames)
+        (tmp_path / "media" / f"{name}.en.srt").write_text(SRT)
+    with Index.create(tmp_path / "index", model="fake") as index:
+        index.add([tmp_path / "media"])
+        asked = Query.parse(f"{tmp_path}/media/film[1].mp4")
+        assert len(index.search("red", kind="text")) == 3
+        assert set(names(index.search(asked, kind="text"))) == {"film1.mp4", "film[1].more.mp4"}
+
+
+def test_a_file_that_has_changed_since_is_no_hit_of_itself(tmp_path: Path) -> None:
+    (tmp_path / "media").mkdir()
+    for name in ("red", "blue"):
+        Image.new("RGB", (64, 64), COLOURS[name]).save(tmp_path / "media" / f"{name}.png")
+    with Index.create(tmp_path / "index", model="fake") as index:
+        index.add([tmp_path / "media"])
+        Image.new("RGB", (64, 64), COLOURS["green"]).save(tmp_path / "media" / "red.png")
+        (tmp_path / "link.png").symlink_to(tmp_path / "media" / "red.png")
+        for name in ("media/red.png", "link.png"):
+            assert names(index.search(Query(pictures=tmp_path / name))) == ["blue.png"]

@@ -15,7 +15,7 @@ from PIL import Image
 from clipsearch import Index, UsageError
 from clipsearch.encoders import load_encoder, parse_spec
 from clipsearch.ingest import AddOptions
-from clipsearch.search.background import DRAWS, Background, Scale, breadths_of
+from clipsearch.search.background import DRAWS, TAPER, Background, Scale, breadths_of
 from clipsearch.search.unrelated import unrelated_texts
 from clipsearch.store.backgrounds import (
     BACKGROUND_FILE,
@@ -73,7 +73,7 @@ def test_breadth_is_that_of_a_naive_loop() -> None:
         )
 
 
-def test_of_unrelated_texts_one_in_six_finds_what_has_relevance_half() -> None:
+def test_of_unrelated_texts_one_in_nine_finds_what_has_relevance_half() -> None:
     rng = np.random.default_rng(2)
     rows = directions(rng, 2000)
     found = best_relevances(background_of(directions(rng, 700), rows), directions(rng, 3000), rows)
@@ -106,9 +106,29 @@ def test_relevance_rises_with_the_cosine_and_the_least_cosine_is_where_it_starts
         bar = background.cosine_at(query, "image", least)
         assert background.relevance(query, "image", np.array([bar]))[0] == pytest.approx(least)
     assert background.cosine_at(query, "image", 0) == -1
-    assert background.cosine_at(query, "image", 1) > 1
+    certain = background.cosine_at(query, "image", 1)
+    assert certain > bar
+    assert background.relevance(query, "image", np.array([certain]))[0] == pytest.approx(1)
     assert np.isnan(background.relevance(query, "audio", np.array([0.3]))).all()
     assert background.cosine_at(query, "audio", 0.5) == -1
+
+
+def test_the_law_is_that_of_the_largest_of_many_with_an_end() -> None:
+    from scipy.stats import genextreme
+
+    law = genextreme(TAPER, loc=0.9, scale=0.4)
+    shares = (np.arange(700) + 0.5) / 700
+    found = law.ppf(np.random.default_rng(8).permutation(shares))
+    # No breadths: every text is expected to find the median, 1 after scaling.
+    scale = Scale.fit(found, np.full(700, 0.1))
+    middle = float(np.median(found))
+    assert scale.location * middle == pytest.approx(0.9)
+    assert scale.spread * middle == pytest.approx(0.4)
+    bank = directions(np.random.default_rng(9), 300)
+    cosines = np.linspace(-1, 6, 500)  # beyond the end, at 4.9
+    chances = Background({"image": scale}, {"image": bank}).relevance(bank[0], "image", cosines)
+    assert chances == pytest.approx(law.cdf(cosines) ** DRAWS, abs=1e-9)
+    assert chances[-1] == 1
 
 
 @pytest.mark.parametrize("rows", [1, 2])
@@ -215,7 +235,9 @@ def test_sounds_in_a_space_of_their_own_have_a_bank_of_their_own(tmp_path: Path)
         assert list(background.scales) == ["image"]
 
 
-@pytest.mark.parametrize("harm", ["flip", "cut", "empty", "link", "folder", "foreign", "newer"])
+@pytest.mark.parametrize(
+    "harm", ["flip", "cut", "empty", "link", "folder", "foreign", "newer", "older"]
+)
 def test_a_file_that_is_no_good_is_as_if_there_were_none(
     index: Index, tmp_path: Path, harm: str
 ) -> None:
@@ -254,8 +276,8 @@ def _harm(file: Path, harm: str, scratch: Path) -> None:
 
         line, _, data = content.partition(b"\n")[2].partition(b"\n")
         header = json.loads(line)
-        if harm == "newer":
-            header["version"] += 1
+        if harm in ("newer", "older"):
+            header["version"] += 1 if harm == "newer" else -1
         else:
             header["facts"]["spaces"]["visual"] = "fake@other"
         rest = json.dumps(header).encode() + b"\n" + data
@@ -297,6 +319,25 @@ def test_compacting_keeps_it_and_verify_and_status_know_the_file(index: Index) -
     assert (index.path / BACKGROUND_FILE).stat().st_ino == before.st_ino
     assert index.status().bytes_on_disk > before.st_size
     assert index.verify() == []
+
+
+def test_live_rows_are_counted_without_masks(tmp_path: Path) -> None:
+    photos = make_photos(tmp_path / "photos")
+    with Index.create(tmp_path / "index", model="fake") as index:
+        index.add([photos])
+        for name in ("00.png", "07.png", "08.png", "red.png"):
+            (photos / name).unlink()
+        index.add([photos])
+        write_png(photos / "more.png", colour=(1, 2, 3))
+        index.add([photos])
+        with Index.open(index.path) as again:
+            assert again.background() is not None
+            views = again._store.snapshot("visual").views
+            assert len(views) == 2
+            assert not any(view._masks for view in views)
+            counts = [view.count("image") for view in views]
+            assert counts == [view.live(("image",))[1] for view in views] == [17, 1]
+            assert [view.count("frame") for view in views] == [0, 0]
 
 
 def test_without_a_model_a_least_relevance_is_an_error(tmp_path: Path) -> None:

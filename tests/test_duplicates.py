@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -308,3 +309,38 @@ def test_the_command_prints_groups_or_what_to_spare(
     assert (code, out, err) == (1, "", "no duplicates found\n")
     code, _, err = run(capfd, *place, "--threshold", "2")
     assert (code, err) == (2, "error: threshold 2.0: use a cosine above 0, up to 1\n")
+
+
+def pictures_in(folder: Path, *names: str) -> None:
+    folder.mkdir()
+    for name in names:
+        Image.new("RGB", (64, 64), (255, 0, 0)).save(folder / name)
+
+
+def spared(index: Index) -> list[str]:
+    return [path.name for group in index.duplicates() for path in group.spare]
+
+
+def test_a_file_is_not_spare_for_a_link_to_it(tmp_path: Path) -> None:
+    media = tmp_path / "media"
+    pictures_in(media, "copy.png", "taken.png")
+    (media / "a link.png").symlink_to("taken.png")
+    os.utime(media / "taken.png", (1, 1))  # the oldest
+    with Index.create(tmp_path / "index", model="fake") as index:
+        index.add([media])
+        [group] = index.duplicates()
+        assert group.members[0].path == media / "a link.png"
+        assert spared(index) == ["copy.png"]
+
+
+def test_nothing_is_spare_for_a_file_that_is_gone_or_has_changed(tmp_path: Path) -> None:
+    media = tmp_path / "media"
+    pictures_in(media, "a.png", "b.png")
+    os.utime(media / "a.png", (1, 1))  # the oldest
+    with Index.create(tmp_path / "index", model="fake") as index:
+        index.add([media])
+        assert spared(index) == ["b.png"]
+        Image.new("RGB", (64, 64), (0, 0, 255)).save(media / "a.png")
+        assert spared(index) == []
+        (media / "a.png").unlink()
+        assert spared(index) == []

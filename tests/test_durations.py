@@ -30,7 +30,8 @@ def test_what_is_understood(text, wanted):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "s", "-1", "2x", "1e3", "nan", "inf", "1:2:3:4", "5s 3", "1,5"]
+    "text",
+    ["", "s", "-1", "2x", "1e3", "nan", "inf", "1:2:3:4", "5s 3", "1,5", "5\u017f", "5m\u0131n"],
 )
 def test_what_is_refused(text):
     with pytest.raises(UsageError, match="--max"):

@@ -264,6 +264,43 @@ def test_folders_of_others_are_never_replaced(index, tmp_path):
     assert index.export_to(tmp_path / "empty", "npy").rows == COUNT
 
 
+@pytest.mark.parametrize(
+    ("form", "name"),
+    [("clip-retrieval", "img_emb/img_emb_0.npy"), ("parquet", "a.parquet"), ("npy", "vectors.npy")],
+)
+def test_vectors_of_others_are_never_replaced(form, name, index, tmp_path):
+    file = tmp_path / "theirs" / name
+    file.parent.mkdir(parents=True)
+    if form == "parquet":
+        pq.write_table(pa.table({"mine": [1]}), file)
+    else:
+        np.save(file, unit_rows(2, 1))
+    before = file.read_bytes()
+    with pytest.raises(clipsearch.UsageError, match="holds what no export has written"):
+        index.export_to(tmp_path / "theirs", form, ExportSpec(overwrite=True))
+    assert file.read_bytes() == before
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_columns_named_as_ours_come_back(form, tmp_path):
+    texts = {
+        name: [f"{name} {n}" for n in range(3)]
+        for name in ("image_path", "url", "id", "added_id", "vector", "clipsearch_id", "media_id")
+    }
+    table = {"path": ["a", "b", "c"], **texts, "caption": [1, 2, 3], "added_caption": ["x"] * 3}
+    target = tmp_path / NAMES.get(form, "out")
+    with Index.create(tmp_path / "index", model=None, dim=DIM) as made:
+        made.add_vectors(half(unit_rows(3, 1)), table)
+        made.export_to(target, form)
+    other, report = again(form, target, tmp_path / "other")
+    assert (report.added, report.failures) == (3, [])
+    for number, row in enumerate(other.rows([1, 2, 3])):
+        assert row["path"] == "abc"[number]
+        values = [str(value) for value in row.values()]
+        assert {column[number] for column in texts.values()} <= set(values)
+        assert {"x", str(number + 1)} <= set(values)
+
+
 def test_an_exchange_that_fails_brings_back_what_was_there(index, tmp_path, monkeypatch):
     index.export_to(tmp_path / "out", "npy")
 
@@ -393,6 +430,41 @@ def test_sidecars_and_videos_of_clip_video_encode(tmp_path):
             ImportSpec(fps=fps)
 
 
+def test_videos_of_one_name_in_two_folders_stay_two(tmp_path):
+    for folder, seed in (("a", 1), ("b", 2)):
+        (tmp_path / "encoded" / folder).mkdir(parents=True)
+        np.save(tmp_path / "encoded" / folder / "1.x.npy", unit_rows(2, seed))
+    with Index.create(tmp_path / "new", model=None, dim=DIM) as made:
+        made.import_from(tmp_path / "encoded", "clip-video-encode", ImportSpec(fps=1))
+        made.import_from(tmp_path / "encoded/a/1.x.npy", "clip-video-encode", ImportSpec(fps=1))
+        paths = [row["path"] for row in made.rows(range(1, 7))]
+    assert paths == ["a/1.x"] * 2 + ["b/1.x"] * 2 + ["1.x"] * 2
+
+
+def test_which_rows_are_left_out_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(parts, "ROWS_AT_ONCE", 2)
+    starts = [0.0, 0.0, 0.0, -1.0, 0.0]
+    table = {"path": list("abcde"), "kind": ["frame"] * 5, "start": starts, "end": [1.0] * 5}
+    with Index.create(tmp_path / "new", model=None, dim=DIM) as made:
+        for name in ("one", "two"):
+            folder = embeddings(tmp_path / name, (unit_rows(5, len(name)), table))
+            report = made.import_from(folder, "clip-retrieval")
+    (failure,) = report.failures
+    assert failure.reason.startswith("2 rows from row 2 on: row 1 of the table is of kind frame")
+
+
+def test_rows_that_are_too_large_together_are_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(parts, "LARGEST_ROWS", 20_000)
+    monkeypatch.setattr(parts, "BATCH_ROWS", 2)
+    for name, text in (("1", "x" * 9000), ("2", "x")):
+        table = {"path": list("abcd"), "text": [text] * 4, "vector": lists(unit_rows(4, 1))}
+        pq.write_table(pa.table(table), tmp_path / f"{name}.parquet")
+    with Index.create(tmp_path / "new", model=None, dim=DIM) as made:
+        report = made.import_from(tmp_path, "parquet")
+    assert report.added == 4
+    assert ["too large" in failure.reason for failure in report.failures] == [True]
+
+
 def embeddings(folder: Path, *given: tuple[np.ndarray, dict]) -> Path:
     """A folder as clip-retrieval has it."""
     for name in ("img_emb", "metadata"):
@@ -471,6 +543,91 @@ def test_odd_arrays_and_tables_are_read_or_told(name, tmp_path):
         report = made.import_from(folder, "clip-retrieval")
     assert report.added == (1 if message else 3)
     assert [message in failure.reason for failure in report.failures] == [True] * bool(message)
+
+
+def header(shape: str) -> bytes:
+    return f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({shape}), }}".encode()
+
+
+NO_ARRAYS = {
+    "half an archive": b"PK\x03\x04 no more",
+    "too large a shape": header("9223372036854775808, 4"),
+    "a shape of truth": header("True, 4"),
+    "half a header": b"{'descr': (((",
+    "a deep header": b"-" * 5000 + b"1",
+}
+
+
+@pytest.mark.parametrize("name", NO_ARRAYS)
+def test_what_numpy_cannot_read_is_told(name, tmp_path):
+    content = NO_ARRAYS[name]
+    if not content.startswith(b"PK"):
+        content += b" " * (63 - (10 + len(content)) % 64) + b"\n"
+        content = b"\x93NUMPY\x01\0" + len(content).to_bytes(2, "little") + content
+    folder = embeddings(tmp_path / "e", *[(unit_rows(1, 1), {"image_path": ["a"]})] * 2)
+    (folder / "img_emb/img_emb_0.npy").write_bytes(content)
+    with Index.create(tmp_path / "new", model=None, dim=DIM) as made:
+        report = made.import_from(folder, "clip-retrieval")
+    assert report.added == 1
+    expected = "an archive" if name == "half an archive" else "no .npy file of numbers"
+    assert [expected in failure.reason for failure in report.failures] == [True]
+
+
+def lists(vectors, kind=None) -> pa.Array:
+    rows = [None if row is None else [float(x) for x in row] for row in vectors]
+    return pa.array(rows, kind or pa.list_(pa.float32()))
+
+
+ROW = unit_rows(1, 1)[0]
+NOT_TEXT = pa.Array.from_buffers(pa.string(), 2, pa.array([b"\xff", b"a"]).buffers())
+VECTOR_COLUMNS = {  # how many are added, and what is told of the file
+    "tensors": ({"vector": pa.FixedShapeTensorArray.from_numpy_ndarray(unit_rows(2, 1))}, 2, ""),
+    "none in the first row": ({"vector": lists([None, ROW])}, 1, ""),
+    "none, fixed": ({"vector": lists([ROW, None], pa.list_(pa.float32(), DIM))}, 1, ""),
+    "an empty one": ({"vector": lists([[], ROW])}, 1, ""),
+    "no text": ({"vector": lists([ROW, ROW]), "n": NOT_TEXT}, 0, "Invalid UTF8"),
+    "several lengths": ({"vector": lists([ROW, ROW[1:]])}, 0, "several lengths"),
+    "views": ({"vector": lists([ROW, -ROW]), "n": pa.array([b"x"] * 2, pa.binary_view())}, 2, ""),
+}
+
+
+@pytest.mark.parametrize("name", VECTOR_COLUMNS)
+def test_odd_columns_of_vectors_are_read_or_told(name, tmp_path):
+    columns, added, message = VECTOR_COLUMNS[name]
+    pq.write_table(pa.table({"path": ["a", "b"], **columns}), tmp_path / "1.parquet")
+    pq.write_table(pa.table({"path": ["c"], "vector": lists([ROW])}), tmp_path / "2.parquet")
+    with Index.create(tmp_path / "new", model=None, dim=DIM) as made:
+        report = made.import_from(tmp_path, "parquet")
+    assert (report.added, report.unusable) == (1 + added, 0 if message else 2 - added)
+    assert [message in failure.reason for failure in report.failures] == [True] * bool(message)
+
+
+@pytest.mark.parametrize(
+    ("vectors", "message"),
+    [([1, 2], "of type int64"), (["a", "b"], "of type string"), ([None, None], "of type null")],
+)
+def test_tables_without_vectors_are_refused(vectors, message, tmp_path):
+    pq.write_table(pa.table({"path": ["a", "b"], "vector": vectors}), tmp_path / "1.parquet")
+    with pytest.raises(clipsearch.UsageError, match=message):
+        importing.facts_of(tmp_path, "parquet")
+
+
+def test_text_that_is_none_beside_frames_is_told(tmp_path):
+    for name in ("a", "b"):
+        np.save(tmp_path / f"{name}.npy", unit_rows(2, 1))
+    (tmp_path / "a.json").write_text('{"title": "\\ud800"}')
+    with Index.create(tmp_path / "new", model=None, dim=DIM) as made:
+        report = made.import_from(tmp_path, "clip-video-encode", ImportSpec(fps=1))
+    assert report.added == 2
+    assert ["not valid UTF-8" in failure.reason for failure in report.failures] == [True]
+
+
+def test_a_file_of_other_dimensions_is_told_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(parts, "ROWS_AT_ONCE", 2)
+    given = [(unit_rows(5, 1, dim), {"image_path": list("abcde")}) for dim in (DIM, 16)]
+    with Index.create(tmp_path / "new", model=None, dim=DIM) as made:
+        report = made.import_from(embeddings(tmp_path / "e", *given), "clip-retrieval")
+    assert (report.added, len(report.failures)) == (5, 1)
 
 
 def test_rows_without_direction_or_path_are_left_out(tmp_path):
@@ -561,6 +718,16 @@ def test_a_column_gets_the_type_that_holds_all_its_values(values, kind, back):
     assert table.schema.field("x").type == kind
     assert table["x"].to_pylist() == (values if back is None else back)
     assert columns.mixed == ([] if back is None else ["x"])
+
+
+def test_words_have_a_relevance_after_an_import(tmp_path):
+    given = (unit_rows(50, 1), {"image_path": [f"{n}.jpg" for n in range(50)]})
+    folder = embeddings(tmp_path / "e", given)
+    with Index.create(tmp_path / "new", model=f"fake:{DIM}") as made:
+        made.import_from(folder, "clip-retrieval", ImportSpec(model=f"fake:{DIM}"))
+    with Index.open(tmp_path / "new") as opened:
+        (hit,) = opened.search("red", top=1)
+    assert hit.relevance is not None
 
 
 def test_models_must_fit(tmp_path):

@@ -26,6 +26,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from clipsearch.engine import Index
 from clipsearch.errors import MediaError, UsageError
 from clipsearch.interfaces import preview as preview_module
 from clipsearch.interfaces.cli import main
@@ -45,7 +46,7 @@ QUARTERS = ((200, 0, 0), (0, 200, 0), (0, 0, 200), (220, 220, 220))
 SCRIPTS = "Ärger Ωμέγα Жук שלום مرحبا नमस्ते สวัสดี 名前 ひらがな 한국어 🎞 a\u0301 \u202e x\u200by"
 ENVIRONMENT = (
     *("TERM", "TERM_PROGRAM", "COLORTERM", "KITTY_PID", "KITTY_WINDOW_ID", "LC_TERMINAL"),
-    *("WEZTERM_EXECUTABLE", "KONSOLE_VERSION", "VTE_VERSION", "TMUX", "STY"),
+    *("WEZTERM_EXECUTABLE", "KONSOLE_VERSION", "VTE_VERSION", "TMUX", "STY", "NO_COLOR"),
 )
 
 
@@ -94,6 +95,16 @@ def test_a_picture_is_never_enlarged(tmp_path):
         20,
         20,
     )
+
+
+@pytest.mark.parametrize(
+    ("size", "shown"),
+    [((20_000, 50), (1600, 4)), ((20_000, 400), (1600, 32)), ((50, 20_000), (1, 100))],
+)
+def test_a_strip_is_whole_and_takes_no_more_memory_than_others(tmp_path, size, shown):
+    Image.new("RGB", size, QUARTERS[0]).save(tmp_path / "a.png")
+    pixels = hit_picture(tmp_path / "a.png", None, height=100)
+    assert pixels.shape == (*shown[::-1], 3)
 
 
 def test_the_frame_at_a_time_and_the_first_one(tmp_path):
@@ -306,6 +317,16 @@ def test_a_terminal_that_does_not_gets_symbols(terminal, monkeypatch, answer):
         seen = re.findall(r"[34]8;2;(\d+);(\d+);(\d+)", line)
         assert {left, right} <= {tuple(map(int, colour)) for colour in seen}
         assert len(re.sub(r"\x1b\[[\d;]*m", "", line)) == 8  # 80 pixels wide too
+
+
+def test_symbols_without_colour_where_none_is_wanted(terminal, monkeypatch):
+    terminal(TERM="xterm-256color", COLORTERM="truecolor", NO_COLOR="1")
+    monkeypatch.setattr(sys, "stdin", io.StringIO())  # is not asked
+    drawn = Preview(4).drawn(quartered())
+    assert re.findall(r"\x1b\[[\d;]*[34]8;", drawn) == []
+    assert "█" in drawn
+    terminal(TERM="xterm-kitty", NO_COLOR="1")
+    assert_quartered(of_kitty(Preview(4).drawn(quartered())))
 
 
 def refuse(descriptor: int) -> int:
@@ -668,6 +689,45 @@ def test_a_file_that_was_found_is_never_replaced(tmp_path):
     with pytest.raises(UsageError, match="is what is read"):
         eyes(contact_sheet=picture, overwrite=True).show([Hit(picture, "image", 0.5)], "x")
     assert picture.read_bytes() == before
+
+
+def test_a_picture_that_is_another_now_is_told(tmp_path):
+    saved(tmp_path / "a.png", quartered(100))
+    saved(tmp_path / "b.png", 255 - quartered(100))
+    saved(tmp_path / "gone.png", quartered(100)[:50])
+    run("index", tmp_path, "--model", "fake", "--index", tmp_path / "x").ok()
+    saved(tmp_path / "a.png", quartered(80))
+    os.utime(tmp_path / "b.png")
+    (tmp_path / "gone.png").unlink()
+    ran = run("query", "red", "--index", tmp_path / "x", "--html", tmp_path / "o.html").ok()
+    told = [line for line in ran.err.splitlines() if "changed since" in line]
+    assert told == [f"{tmp_path / 'a.png'} changed since it was indexed: index it again"]
+    assert "changed" not in run("query", "red", "--index", tmp_path / "x").ok().err
+
+
+def test_files_of_added_vectors_count_as_unchanged(tmp_path):
+    video = write_video(tmp_path / "v.mp4")
+    with Index.create(tmp_path / "x", model=None, dim=2) as index:
+        columns = {"path": [str(video)], "kind": ["frame"], "start": [0.0], "end": [1.0]}
+        index.add_vectors(np.eye(2, dtype=np.float32)[:1], columns)
+        assert index.is_current(video)
+
+
+@pytest.mark.parametrize("option", ["--contact-sheet", "--html", "--cut"])
+def test_a_file_of_the_query_is_never_replaced(tmp_path, option):
+    """It is left out of what is found, so this must be seen before."""
+    saved(tmp_path / "a.png", quartered(100))
+    run("index", tmp_path / "a.png", "--model", "fake", "--index", tmp_path / "x").ok()
+    own = tmp_path / ("own.mp4" if option == "--cut" else "own.png")
+    if option == "--cut":
+        write_video(own)
+    else:
+        saved(own, 255 - quartered(100))
+    before = own.read_bytes()
+    ran = run("query", own, "--index", tmp_path / "x", option, own, "--overwrite")
+    assert (ran.code, ran.out) == (2, "")
+    assert "is what is read" in ran.err
+    assert own.read_bytes() == before
 
 
 def test_nothing_found_is_a_page_and_a_sheet_without_pictures(tmp_path):

@@ -21,6 +21,7 @@ from clipsearch.store.filtered import RowRuns
 from clipsearch.store.lookup import LOOKUP_TYPE
 from clipsearch.store.segment import Piece
 from clipsearch.store.selection import Selection
+from clipsearch.store.snapshot import Snapshot
 from clipsearch.store.statements import NewMedia
 from clipsearch.store.store import Store
 from clipsearch.store.tags import Tag
@@ -245,6 +246,21 @@ def test_injections_are_errors_or_plain_text(made: Made) -> None:
     assert made.store.catalog.problems() == []
 
 
+@pytest.mark.parametrize(
+    "inner", ["(size > {0} and (width > 9 or {1}))", "not (size > {0} and {1})"]
+)
+def test_the_deepest_conditions_are_answered(made: Made, inner: str) -> None:
+    text, own = "tag glob 'dog'", {n + 1: (str(tag),) for n, tag in enumerate(made.tag) if tag}
+    for number in range(24):
+        text = inner.format(number * 10**6, text)
+    condition, everything = parse(text), list(made.store.catalog.all_media())
+    left = {media.id for media in made.store.selected_media(Selection(condition))}
+    assert left == {
+        m.id for m in everything if matches(condition, media_values(m, own.get(m.id, ())))
+    }
+    assert 0 < len(left) < FILES
+
+
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
     store = Store.create(tmp_path / "index", manifest())
@@ -344,6 +360,19 @@ def test_probing_finds_all_that_a_filter_leaves(
     widest = store.search(query, k=9999, selection=selection)[0]
     assert {unit.id for unit in widest} == {unit.id for unit in everything}
     assert len(store.search(query, k=300, selection=selection)[0]) == 300
+    times: list[int] = []
+    probe = Snapshot.candidates
+
+    def counted(self: Snapshot, queries: Vectors, *others: Any) -> Any:
+        times.append(len(queries))
+        return probe(self, queries, *others)
+
+    monkeypatch.setattr(Snapshot, "candidates", counted)
+    monkeypatch.setattr(snapshot_module, "probe_count", lambda *_: 1)
+    queries = unit_rows(20, 8)
+    for units in store.search(queries, k=720, selection=selection):
+        assert {unit.id for unit in units} == {unit.id for unit in everything}
+    assert sum(times) == 20  # those that the lists have too few for are scanned together
     store.close()
 
 
@@ -359,6 +388,7 @@ def test_added_vectors_are_matched_by_their_columns(tmp_path: Path) -> None:
         "words": [["x", "y"], [], None, ["y"]],
         "width": [640, 1920, 1920, None],
         "date": ["2024-05-31", None, "2023", "x"],
+        "tag": [["red"], [], None, ["red", "sea"]],
     }
     vectors = unit_rows(4, 1)
     with Index.create(tmp_path / "index", model=None, dim=DIM) as index:
@@ -387,11 +417,18 @@ def test_added_vectors_are_matched_by_their_columns(tmp_path: Path) -> None:
             ("size is null", "1234"),
             ("date > 2023-06", "1"),
             ("date is null", "24"),
-            ("tag is null", "1234"),
+            ("tag = 'red'", "14"),
+            ("tag != 'sea'", "123"),
+            ("tag is null", "23"),
         ]:
             assert named(text) == expected, text
         with pytest.raises(UsageError, match=r"no field 'colour'.*'label'"):
             named("colour = 'red'")
+        with pytest.raises(UsageError, match=r"no field 'colour'.*'label'"):
+            list(index.selected(where="size > 1 or colour = 'red'"))
+        wrong = Selection(parse("colour = 'red'"))
+        with pytest.raises(UsageError, match="no field 'colour'"):
+            index._store.search(vectors[:1], k=1, kinds=("text",), selection=wrong)
         index.remove_vectors([1])
         assert named("label = 'red'") == "4"
     with (

@@ -463,7 +463,7 @@ def test_pictures_are_known_by_their_first_bytes(tmp_path: Path, kind: str) -> N
 @pytest.mark.parametrize(
     "text",
     ["", "B", "BM cars on a road", "the wide sea", "Going to Gdansk, the G of it", "P6 players",
-     "ID", "MM", "RIFF of a guitar", "FLV", "red\ndoor", "\ufeffred", "OggS"[:3]],
+     "P1 2 cars", "ID", "MM", "RIFF of a guitar", "FLV", "red\ndoor", "\ufeffred", "OggS"[:3]],
 )  # fmt: skip
 def test_text_is_no_medium(text: str) -> None:
     assert content_of(text.encode()) is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -119,6 +120,7 @@ SPOILED: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "the bias": (lambda c: c.update(bias=0.0), "checksum"),
     "no checksum": (without("sha256"), "checksum"),
     "newer": (lambda c: c.update(version=2), "version 2, this clipsearch reads 1: install"),
+    "no such version": (lambda c: c.update(version=0), "does not say its version"),
     "no version": (without("version"), "does not say its version"),
     "another format": (lambda c: c.update(format="clipsearch head"), "is no probe: make one"),
 }
@@ -132,6 +134,18 @@ def test_a_changed_file_is_refused(what: str, probe: Probe, tmp_path: Path) -> N
     (tmp_path / "bad.probe").write_text(json.dumps(content))
     with pytest.raises(UsageError, match=message):
         Probe.load(tmp_path / "bad.probe")
+
+
+@pytest.mark.parametrize("name", ["bias", "counts"])
+def test_numbers_that_are_too_large_are_refused(name: str, probe: Probe, tmp_path: Path) -> None:
+    content = json.loads(probe.to_json())
+    del content["sha256"]
+    content |= {"bias": 10**400} if name == "bias" else {"counts": [float("inf"), 1]}
+    text = json.dumps(content, sort_keys=True)
+    content["sha256"] = hashlib.sha256(text.encode()).hexdigest()
+    (tmp_path / "large.probe").write_text(json.dumps(content))
+    with pytest.raises(UsageError, match="is no whole probe"):
+        Probe.load(tmp_path / "large.probe")
 
 
 def test_what_is_no_probe_at_all_is_refused(probe: Probe, tmp_path: Path) -> None:

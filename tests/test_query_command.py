@@ -337,6 +337,15 @@ class TestBatch:
             assert ran.err.startswith("error: ")
             assert message in ran.err
 
+    def test_so_it_is_in_a_batch_of_one_line(self, here: Path, tmp_path: Path) -> None:
+        (tmp_path / "words").write_text("red")
+        ran = run("query", "--batch", tmp_path / "words", "--kind", "smell")
+        assert (ran.code, ran.out) == (2, "")
+        assert ran.err.startswith("error: kind 'smell'")
+        (tmp_path / "id").write_text("id:999999")
+        ran = run("query", "--batch", tmp_path / "id", "--strict")
+        assert (ran.code, ran.out, len(ran.skipped)) == (4, "", 1)
+
     def test_what_is_no_batch(self, here: Path, tmp_path: Path) -> None:
         (tmp_path / "empty").write_bytes(b"\n \n")
         for file, message in ((tmp_path / "empty", "has no queries"), ("red.jpg", "is no text")):

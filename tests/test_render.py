@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from clipsearch.errors import UsageError
 from clipsearch.interfaces.render import (
     FORMATS,
     clock,
     hit_record,
     media_record,
+    output_format,
 )
 from clipsearch.types import Hit, MediaInfo, StoredMedia
 
@@ -202,6 +204,13 @@ def test_long_paths_are_folded_not_cut(monkeypatch):
     shown = FORMATS["table"]([still(name)])
     assert "".join(shown.split()).count("x") == 150
     assert max(map(len, shown.splitlines())) <= 60
+
+
+def test_only_paths_may_be_asked_for_in_both_ways():
+    assert output_format(paths=True, paths0=True, json=False) is FORMATS["paths0"]  # -f -0
+    for flags in ({"json", "csv"}, {"paths", "json"}, {"paths", "paths0", "json"}):
+        with pytest.raises(UsageError, match="choose one"):
+            output_format(**dict.fromkeys(flags, True))
 
 
 def test_a_file_as_values():

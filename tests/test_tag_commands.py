@@ -146,6 +146,14 @@ def test_what_is_not_indexed_is_told(place: Path) -> None:
     assert (missing.code, "no such file or folder" in missing.err) == (2, True)
 
 
+def test_a_folder_beside_remove_is_no_tag(place: Path) -> None:
+    tag(place, "--add", "x", place / "media").ok()
+    ran = tag(place, "--remove", "x", place / "media" / "films")
+    assert (ran.code, "choose the files with --where" in ran.err) == (2, True), ran.err
+    assert all(own == ["x"] for own in tagged(place).values())
+    assert "removed 0 tags" in tag(place, "--remove", "none").ok().err
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

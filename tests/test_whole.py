@@ -204,6 +204,47 @@ def test_spans_like_a_better_one_are_left_out(tmp_path):
     }
 
 
+def peak(high, around, *aside):
+    """Frames that score well in a run, with a best one that lies aside of the query."""
+    curve = scoring(*[0] * 8, around, high, around, around, *[0] * 8)
+    curve[9] = 0.0
+    curve[9, 0], curve[9, 4 : 4 + len(aside)] = high, aside
+    curve[9] /= np.linalg.norm(curve[9])
+    return curve
+
+
+def test_a_span_that_two_better_ones_left_no_room_for_comes_up_when_both_go(tmp_path):
+    clips = {
+        "one.mp4": peak(0.93, 0.76, 0.3676, 0),
+        "two.mp4": peak(0.92, 0.63, -0.3919, 0),
+        "low.mp4": peak(0.90, 0.10, 0, -0.4359),
+        "like both.mp4": peak(0.85, 0.84, 0, 0.5268),
+    }
+    media = [video(name, rows, seconds_per_frame=0.5) for name, rows in clips.items()]
+    store = store_of(tmp_path, *media)
+    assert [name for name, *_ in found(store, top=2)] == ["like both.mp4", "one.mp4"]
+    for exact in (False, True):
+        distinct = [name for name, *_ in found(store, top=2, dedupe=0.76, exact=exact)]
+        assert distinct == ["like both.mp4", "low.mp4"]
+
+
+def test_the_next_spans_come_up_when_a_picture_is_like_the_best_ones(tmp_path):
+    clips = {
+        "a.mp4": peak(0.85, 0.80, 0, 0.5268),
+        "b.mp4": peak(0.84, 0.79, 0, 0, 0.5426),
+        "c.mp4": peak(0.83, 0.78, 0, 0, 0, 0.5578),
+        "next.mp4": peak(0.80, 0.75, -0.6),
+    }
+    still = peak(0.95, 0.5, 0.3122)[9]
+    store = store_of(
+        tmp_path,
+        *(video(name, rows, seconds_per_frame=0.5) for name, rows in clips.items()),
+        *(image(f"{n}.jpg", row) for n, row in enumerate([still, *scoring(0.2, 0.1)])),
+    )
+    mixed = found(store, kinds=("image", "span"), top=3, dedupe=0.75)
+    assert [name for name, *_ in mixed] == ["0.jpg", "next.mp4", "1.jpg"]
+
+
 def test_spans_are_those_of_selected_videos(tmp_path):
     clips = [video(f"{n}.mp4", event(2, 3, 9, high=0.9 - n / 100)) for n in range(6)]
     store = store_of(tmp_path, *clips)

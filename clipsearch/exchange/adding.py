@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -85,9 +86,13 @@ class _Import:
         self._known = _known_rows(store)
         self._held: list[VectorBlock] = []
         self._seen = 0
+        self._path: Path | None = None  # of the file that is read, and its next row
+        self._next = 0
 
     def fail(self, failure: Failure) -> None:
         """Note and tell a file that could not be read."""
+        if failure in self.report.failures[-1:]:  # of more rows of that file
+            return
         self.report.failures.append(failure)
         self._listener.on_failure(failure)
 
@@ -97,12 +102,17 @@ class _Import:
 
         from clipsearch.exchange.incoming import as_ours, unit_halves
 
+        if not part.vectors.shape[1]:  # of a table whose rows here have none
+            self.report.unusable += len(part.vectors)
+            return
         if part.vectors.shape[1] != self._dim:
             self.fail(
                 Failure(part.path, f"its vectors have {part.vectors.shape[1]} dimensions, those of "
                         f"the index {self._dim}")
             )  # fmt: skip
             return
+        first = self._next if part.path == self._path else 0
+        self._path, self._next = part.path, first + len(part.vectors)
         vectors, usable = unit_halves(part.vectors)
         try:
             table = as_ours(part.table)
@@ -110,7 +120,8 @@ class _Import:
             rows = table.filter(usable)
             blocks = list(blocks_of([vectors[usable]], [rows], dim=self._dim, normalize=False))
         except (UsageError, pa.ArrowException) as error:
-            self.fail(Failure(part.path, str(error)))
+            some = f"{len(part.vectors)} rows from row {first} on"
+            self.fail(Failure(part.path, f"{some}: {error}"))
             return
         self.report.unusable += int(len(usable) - usable.sum())
         self._held += [self._new(block) for block in blocks]

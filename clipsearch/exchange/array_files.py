@@ -13,17 +13,18 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from clipsearch.errors import MediaError, UsageError
-from clipsearch.exchange.arrays import NOTE_KEY, PARQUET, ROWS_FILE, VECTOR, VECTORS_FILE
+from clipsearch.exchange.arrays import PARQUET, ROWS_FILE, VECTOR, VECTORS_FILE, noted_in
 from clipsearch.exchange.importing import Facts
 from clipsearch.exchange.parts import (
     Part,
-    array_blocks,
     opened_array,
+    paired,
     table_batches,
-    table_rows,
 )
-from clipsearch.exchange.places import parse_note, read_note
+from clipsearch.exchange.places import read_note
 from clipsearch.types import Failure
+
+LOOKED_AT = 64  # rows read together until one has a vector
 
 
 def look_at_npy(folder: Path) -> Facts:
@@ -36,14 +37,9 @@ def look_at_npy(folder: Path) -> Facts:
 
 def read_npy(folder: Path) -> Iterator[Part | Failure]:
     """The rows of `vectors.npy` with those of `rows.parquet`; a Failure where they do not fit."""
-    path, table = folder / VECTORS_FILE, folder / ROWS_FILE
+    path = folder / VECTORS_FILE
     try:
-        vectors = opened_array(path)
-        count = table_rows(table)
-        if count != len(vectors):
-            raise MediaError(f"it has {len(vectors)} rows, and {table.name} has {count}")
-        for block, batch in zip(array_blocks(vectors), table_batches(table), strict=True):
-            yield Part(path, block, batch)
+        yield from paired(path, folder / ROWS_FILE)
     except MediaError as error:
         yield Failure(path, str(error))
 
@@ -53,18 +49,18 @@ def look_at_parquet(source: Path) -> Facts:
 
     Raises UsageError.
     """
-    reason = f"it has no column {VECTOR!r} of lists of numbers"
+    reason = f"no row has a list of numbers in a column {VECTOR!r}"
     for path in _tables(source):
         try:
-            schema = pq.read_schema(path)
-        except (pa.ArrowException, OSError) as error:
-            reason = str(error)
-            continue
-        note = parse_note((schema.metadata or {}).get(NOTE_KEY))
-        if VECTOR in schema.names:
             with pq.ParquetFile(path) as file:
-                for batch in file.iter_batches(batch_size=1, columns=[VECTOR]):
-                    return Facts(len(batch[VECTOR][0]), note)
+                if VECTOR not in file.schema_arrow.names:
+                    continue
+                for batch in file.iter_batches(batch_size=LOOKED_AT, columns=[VECTOR]):
+                    dim = _vectors(pa.Table.from_batches([batch])).shape[1]
+                    if dim:
+                        return Facts(dim, noted_in(file.schema_arrow))
+        except (pa.ArrowException, OSError, EOFError, MediaError) as error:
+            reason = str(error)
     raise UsageError(f"{source} holds no table of vectors that can be read: {reason}")
 
 
@@ -79,18 +75,26 @@ def read_parquet(source: Path) -> Iterator[Part | Failure]:
 
 
 def _vectors(table: pa.Table) -> NDArray[np.floating[Any]]:
-    """(n, dim) of the column `vector`. Raises MediaError."""
-    if VECTOR not in table.column_names:
-        raise MediaError(f"it has no column {VECTOR!r}")
+    """(n, dim) of the column `vector`; rows without one are zero. Raises MediaError."""
+    count = table.column_names.count(VECTOR)
+    if count != 1:
+        raise MediaError(f"it has {count or 'no'} columns {VECTOR!r}: need one")
     column = table[VECTOR].combine_chunks()
+    if isinstance(column, pa.ExtensionArray):  # tensors
+        column = column.storage
     inner = getattr(column.type, "value_type", None)
     if inner is None or not pa.types.is_floating(inner):
         raise MediaError(f"its column {VECTOR!r} is of type {column.type}: need lists of numbers")
-    lengths = set(pc.list_value_length(column).to_pylist())
-    if len(lengths) != 1 or not lengths - {None, 0}:
-        raise MediaError(f"its column {VECTOR!r} has rows of several lengths, or empty ones")
-    values = column.flatten().to_numpy(zero_copy_only=False)
-    vectors: NDArray[np.floating[Any]] = values.reshape(len(table), -1)
+    counts = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False)
+    lengths = np.unique(counts[counts > 0])
+    if len(lengths) > 1:
+        raise MediaError(f"its column {VECTOR!r} has rows of several lengths")
+    values: NDArray[np.floating[Any]] = column.flatten().to_numpy(zero_copy_only=False)
+    dim = int(lengths[0]) if len(lengths) else 0
+    if len(values) == len(table) * dim:
+        return values.reshape(len(table), dim)
+    vectors = np.zeros((len(table), dim), values.dtype)
+    vectors[counts > 0] = values.reshape(-1, dim)
     return vectors
 
 

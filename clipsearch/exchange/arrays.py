@@ -15,17 +15,19 @@ from clipsearch.exchange.columns import vector_column
 from clipsearch.exchange.job import Job
 from clipsearch.exchange.places import (
     NOTE_FILE,
+    Layout,
+    Note,
     check_file,
     check_folder,
+    parse_note,
     whole_file,
     whole_folder,
 )
-from clipsearch.exchange.rows import Record, RowBlock
+from clipsearch.exchange.rows import Record, RowBlock, put_aside
 from clipsearch.store.arrays import header_bytes
 
 VECTORS_FILE, ROWS_FILE = "vectors.npy", "rows.parquet"
 PARQUET, VECTOR = ".parquet", "vector"
-NPY_NAMES, PARQUET_NAMES = (VECTORS_FILE, ROWS_FILE), (f"*{PARQUET}",)
 PART_ROWS = 1_000_000  # of one file of a folder
 NOTE_KEY = b"clipsearch"  # in the metadata of a Parquet file's schema
 FIXED_TYPES = {
@@ -71,6 +73,31 @@ def as_they_are(record: Record) -> Record:
     return record
 
 
+def as_parquet(record: Record) -> Record:
+    """A record without a value called `vector`, which is the name of the vectors."""
+    values = dict(record)
+    if VECTOR in values:
+        put_aside(values, VECTOR)
+    return values
+
+
+def noted_in(schema: pa.Schema) -> Note | None:
+    """The note of an export in a Parquet file's schema."""
+    return parse_note((schema.metadata or {}).get(NOTE_KEY))
+
+
+def all_noted(folder: Path) -> bool:
+    """Whether all Parquet files of a folder say that an export has written them."""
+    try:
+        return all(noted_in(pq.read_schema(path)) for path in folder.glob(f"*{PARQUET}"))
+    except (pa.ArrowException, OSError):
+        return False
+
+
+NPY_LAYOUT = Layout((VECTORS_FILE, ROWS_FILE))
+PARQUET_LAYOUT = Layout((f"*{PARQUET}",), all_noted)
+
+
 def is_file(target: Path) -> bool:
     """Whether `parquet` is to be one file."""
     return target.suffix.lower() == PARQUET
@@ -78,7 +105,7 @@ def is_file(target: Path) -> bool:
 
 def check_npy(target: Path, *, overwrite: bool) -> None:
     """Raise UsageError for a target that must not be written."""
-    check_folder(target, names=NPY_NAMES, overwrite=overwrite)
+    check_folder(target, NPY_LAYOUT, overwrite=overwrite)
 
 
 def check_parquet(target: Path, *, overwrite: bool) -> None:
@@ -86,14 +113,14 @@ def check_parquet(target: Path, *, overwrite: bool) -> None:
     if is_file(target):
         check_file(target, overwrite=overwrite)
     else:
-        check_folder(target, names=PARQUET_NAMES, overwrite=overwrite)
+        check_folder(target, PARQUET_LAYOUT, overwrite=overwrite)
 
 
 def write_npy(job: Job, target: Path) -> int:
     """`vectors.npy`, (n, dim) float16 unit rows, and `rows.parquet`, whose row k describes its row
     k. How many rows; raises UsageError for a target that must not be written.
     """
-    with whole_folder(target, names=NPY_NAMES, overwrite=job.overwrite) as folder:
+    with whole_folder(target, NPY_LAYOUT, overwrite=job.overwrite) as folder:
         with (
             NpyFile(folder / VECTORS_FILE, job.dim) as vectors,
             pq.ParquetWriter(folder / ROWS_FILE, job.columns.schema, compression="zstd") as rows,
@@ -117,7 +144,7 @@ def write_parquet(job: Job, target: Path) -> int:
             for block in job.blocks():
                 parts.write(block)
         return parts.rows
-    with whole_folder(target, names=PARQUET_NAMES, overwrite=job.overwrite) as folder:
+    with whole_folder(target, PARQUET_LAYOUT, overwrite=job.overwrite) as folder:
         with _Parts(job, folder) as parts:
             for block in job.blocks():
                 parts.write(block)

@@ -23,17 +23,15 @@ from clipsearch.exchange.importing import Facts
 from clipsearch.exchange.job import Job
 from clipsearch.exchange.parts import (
     Part,
-    array_blocks,
     opened_array,
-    table_batches,
-    table_rows,
+    paired,
 )
-from clipsearch.exchange.places import NOTE_FILE, check_folder, read_note, whole_folder
-from clipsearch.exchange.rows import Record
+from clipsearch.exchange.places import NOTE_FILE, Layout, check_folder, read_note, whole_folder
+from clipsearch.exchange.rows import Record, put_aside
 from clipsearch.types import Failure
 
 IMAGES, TEXTS, METADATA = "img_emb", "text_emb", "metadata"
-NAMES = (IMAGES, TEXTS, METADATA)
+LAYOUT = Layout((IMAGES, TEXTS, METADATA))
 PART_ROWS = 250_000
 FIXED_TYPES = {
     "image_path": pa.string(),
@@ -52,12 +50,12 @@ def as_clip_retrieval(record: Record) -> Record:
     values = dict(record)
     id_, path, start = values.pop("id"), values["path"], values["start"]
     text = values.pop("text", None) if values["kind"] == "text" else None
+    if not isinstance(values.get("caption", ""), str | None):
+        put_aside(values, "caption")
     caption = values.pop("caption", None)
-    if caption is not None and not isinstance(caption, str):
-        values["added_caption"], caption = caption, None
     for name in ("image_path", "clipsearch_id"):
         if name in values:
-            values[f"added_{name}"] = values.pop(name)
+            put_aside(values, name)
     own = {
         "image_path": path if start is None else f"{path}#t={round(start, 3)}",
         "caption": text if caption is None else caption,
@@ -68,7 +66,7 @@ def as_clip_retrieval(record: Record) -> Record:
 
 def check_target(target: Path, *, overwrite: bool) -> None:
     """Raise UsageError for a target that must not be written."""
-    check_folder(target, names=NAMES, overwrite=overwrite)
+    check_folder(target, LAYOUT, overwrite=overwrite)
 
 
 def write_folder(job: Job, target: Path) -> int:
@@ -81,7 +79,7 @@ def write_folder(job: Job, target: Path) -> int:
     number = written = 0
     blocks = job.blocks()
     block = next(blocks, None)
-    with whole_folder(target, names=NAMES, overwrite=job.overwrite) as folder:
+    with whole_folder(target, LAYOUT, overwrite=job.overwrite) as folder:
         (folder / name).mkdir()
         (folder / METADATA).mkdir()
         while block is not None:
@@ -153,22 +151,13 @@ def read_folder(folder: Path) -> Iterator[Part | Failure]:
             yield Failure(path, f"there is no {METADATA}_{_key(path)}.parquet that describes it")
             continue
         try:
-            yield from _pair(path, table)
+            yield from paired(path, table)
         except MediaError as error:
             yield Failure(path, str(error))
     used = {_key(path) for path in arrays}
     for key, path in by_key.items():
         if key not in used:
             yield Failure(path, f"there is no {IMAGES}_{key}.npy that it describes")
-
-
-def _pair(path: Path, table: Path) -> Iterator[Part]:
-    vectors = opened_array(path)
-    rows = table_rows(table)
-    if rows != len(vectors):
-        raise MediaError(f"it has {len(vectors)} rows, and {table.name} has {rows}")
-    for block, batch in zip(array_blocks(vectors), table_batches(table), strict=True):
-        yield Part(path, block, batch)
 
 
 def _key(path: Path) -> str:

@@ -57,7 +57,7 @@ def read_folder(folder: Path, *, fps: float) -> Iterator[Part | Failure]:
     for path in arrays_in(folder):
         try:
             vectors = opened_array(path)
-            columns = _columns(path)
+            columns = _columns(path, folder)
         except (MediaError, UsageError) as error:
             yield Failure(path, str(error))
             continue
@@ -72,8 +72,10 @@ def _table(frames: np.ndarray, fps: float, columns: dict[str, Any]) -> pa.Table:
     return pa.table({**repeated, "start": frames / fps, "end": (frames + 1) / fps})
 
 
-def _columns(path: Path) -> dict[str, Any]:
-    """What the files beside an array say, and the video that is meant."""
+def _columns(path: Path, folder: Path) -> dict[str, Any]:
+    """What the files beside an array say, and the video that is meant. Raises UsageError or
+    MediaError.
+    """
     columns: dict[str, Any] = {}
     details, caption = path.with_suffix(".json"), path.with_suffix(".txt")
     if details.is_file():
@@ -83,7 +85,13 @@ def _columns(path: Path) -> dict[str, Any]:
     if caption.is_file():
         text = read_bounded(caption, LARGEST_SIDECAR)
         columns["caption"] = text.decode("utf-8", "replace").strip()
-    columns["path"] = _video_of(path)
+    columns["path"] = _video_of(path, folder)
+    try:
+        json.dumps(columns, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise MediaError(
+            f"its name, or what lies beside it, is not valid UTF-8: {error.reason}"
+        ) from error
     return columns
 
 
@@ -108,10 +116,10 @@ def _flattened(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield prefix + name, value
 
 
-def _video_of(path: Path) -> str:
-    """The video beside an array, else its name without the suffix."""
+def _video_of(path: Path, folder: Path) -> str:
+    """The video beside an array, else its name below the folder without the suffix."""
     for suffix in VIDEO_SUFFIXES:
         video = path.with_suffix(suffix)
         if video.is_file():
             return os.path.abspath(video)  # noqa: PTH100
-    return path.stem
+    return path.stem if path == folder else str(path.relative_to(folder).with_suffix(""))

@@ -42,7 +42,7 @@ EXPORTS = {
         "clipsearch.exchange.clip_retrieval", "write_folder", "check_target", "as_clip_retrieval"
     ),
     "npy": Format("clipsearch.exchange.arrays", "write_npy", "check_npy"),
-    "parquet": Format("clipsearch.exchange.arrays", "write_parquet", "check_parquet"),
+    "parquet": Format("clipsearch.exchange.arrays", "write_parquet", "check_parquet", "as_parquet"),
 }
 LEFT_NAMES = {
     "pooled": "windows pooled by a head",

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from clipsearch.exchange.rows import FIXED
 from clipsearch.types import UNIT_NORM_TOLERANCE, VECTOR_KINDS
 
 PATH, KIND = "path", "kind"
@@ -45,7 +46,10 @@ def as_ours(table: pa.Table) -> pa.Table:
         for name, column in zip(table.column_names, table.columns, strict=True)
         if not name.startswith(PANDAS_INDEX) and not _is_binary(column.type)
     }
-    if OUR_ID in columns and PATH in columns:
+    paths: tuple[str, ...] = PATHS
+    if table.column_names[: len(FIXED)] == list(FIXED):
+        paths = (PATH,)  # an export of ours, where all other names are those of added columns
+    elif OUR_ID in columns and PATH in columns:
         columns.pop("image_path", None)
         _rename(columns, OUR_ID, "source_id")
         if _is_null(columns.get("caption")):
@@ -56,7 +60,7 @@ def as_ours(table: pa.Table) -> pa.Table:
     for name in TAKEN:
         _rename(columns, name, f"source_{name}")
     path = None
-    for name in PATHS:
+    for name in paths:
         if name in columns and pa.types.is_string(columns[name].type):
             if path is None:
                 path = columns.pop(name)
@@ -86,9 +90,12 @@ def plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
 def _is_binary(kind: pa.DataType) -> bool:
     if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
         return _is_binary(kind.value_type)
+    if pa.types.is_dictionary(kind):
+        return _is_binary(kind.value_type)
     return bool(
         pa.types.is_binary(kind)
         or pa.types.is_large_binary(kind)
+        or pa.types.is_binary_view(kind)
         or pa.types.is_fixed_size_binary(kind)
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,12 @@ from numpy.typing import NDArray
 from clipsearch.errors import MediaError
 from clipsearch.exchange.rows import ROWS_AT_ONCE
 
+ARCHIVE = b"PK"  # how a .npz begins, by whatever name
+BATCH_ROWS = 1024  # of a table, read at once
+LARGEST_ROWS = 1 << 31  # bytes that are held: a small file may repeat a large text without end
 WIDTHS = (2, 4, 8)  # bytes of a number
+# What NumPy raises for a header, which it reads as Python reads a literal.
+NO_ARRAY = (OSError, ValueError, EOFError, OverflowError, TypeError, RecursionError, TokenError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +36,13 @@ class Part:
 def opened_array(path: Path) -> NDArray[Any]:
     """The (n, dim) vectors in a .npy file, mapped. Raises MediaError."""
     try:
+        with path.open("rb") as file:
+            begin = file.read(len(ARCHIVE))
+        if begin == ARCHIVE:
+            raise MediaError("it is an archive of arrays: need one array")
         array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except NO_ARRAY as error:
         raise MediaError(f"it is no .npy file of numbers: {error}") from error
-    if not isinstance(array, np.ndarray):  # an .npz by another name
-        array.close()
-        raise MediaError("it is an archive of arrays: need one array")
     if array.ndim != 2 or array.dtype.kind != "f" or array.dtype.itemsize not in WIDTHS:
         what = f"{array.dtype} of shape {array.shape}"
         raise MediaError(f"it holds {what}: need (n, dim) float16, float32 or float64")
@@ -54,9 +61,12 @@ def table_batches(path: Path) -> Iterator[pa.Table]:
         with pq.ParquetFile(path) as file:
             held: pa.Table | None = None
             for group in range(file.num_row_groups):  # one after the other: all would be read ahead
-                for batch in file.iter_batches(batch_size=ROWS_AT_ONCE, row_groups=[group]):
+                for batch in file.iter_batches(batch_size=BATCH_ROWS, row_groups=[group]):
+                    batch.validate(full=True)  # text may be none
                     more = pa.Table.from_batches([batch])
                     held = more if held is None else pa.concat_tables([held, more])
+                    if held.nbytes > LARGEST_ROWS:
+                        raise MediaError(f"{path.name} has rows that are too large together")
                     while len(held) >= ROWS_AT_ONCE:
                         yield held.slice(0, ROWS_AT_ONCE)
                         held = held.slice(ROWS_AT_ONCE)
@@ -64,6 +74,19 @@ def table_batches(path: Path) -> Iterator[pa.Table]:
                 yield held
     except (pa.ArrowException, OSError, EOFError) as error:
         raise MediaError(f"{path.name} cannot be read: {error}") from error
+
+
+def paired(path: Path, table: Path) -> Iterator[Part]:
+    """The rows of an array with those of the table that describes it. Raises MediaError."""
+    vectors, rows = opened_array(path), table_rows(table)
+    if rows != len(vectors):
+        raise MediaError(f"it has {len(vectors)} rows, and {table.name} has {rows}")
+    batches = table_batches(table)
+    for block in array_blocks(vectors):
+        batch = next(batches, None)
+        if batch is None or len(batch) != len(block):
+            raise MediaError(f"{table.name} has fewer rows than it says")
+        yield Part(path, block, batch)
 
 
 def table_rows(path: Path) -> int:

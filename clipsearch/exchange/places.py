@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -59,24 +59,35 @@ def read_note(folder: Path) -> Note | None:
         return None
 
 
+def has_note(folder: Path) -> bool:
+    """Whether an export has left its note in a folder."""
+    return read_note(folder) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What a format leaves in a folder: patterns of its names, and what tells that it did."""
+
+    names: tuple[str, ...]
+    is_ours: Callable[[Path], bool] = has_note
+
+
 @contextmanager
-def whole_folder(target: Path, *, names: tuple[str, ...], overwrite: bool) -> Iterator[Path]:
+def whole_folder(target: Path, layout: Layout, *, overwrite: bool) -> Iterator[Path]:
     """A new folder to write into, which becomes `target` when all went well.
 
-    names: patterns of what the format writes. A folder that holds anything else is never replaced,
-    nor without `overwrite` one that holds anything. Raises UsageError.
+    A folder that holds what no export has written is never replaced, nor without `overwrite` one
+    that holds anything. Raises UsageError.
     """
     target = Path(os.path.abspath(target))  # noqa: PTH100
-    check_folder(target, names=names, overwrite=overwrite)
+    check_folder(target, layout, overwrite=overwrite)
     made = Path(tempfile.mkdtemp(dir=target.parent, prefix=".clipsearch-", suffix=".part"))
     try:
         made.chmod(0o777 & ~_umask())
         yield made
         for path in (*made.rglob("*"), made):
             _sync(path)
-        check_folder(
-            target, names=names, overwrite=overwrite
-        )  # again: it may have been filled meanwhile
+        check_folder(target, layout, overwrite=overwrite)  # again: it may have been filled
         _put_in_place(made, target)
         _sync(target.parent)
     except BaseException:
@@ -119,7 +130,7 @@ def _check_parent(target: Path) -> None:
         raise UsageError(f"{target}: there is no folder {target.parent}, make it first")
 
 
-def check_folder(target: Path, *, names: tuple[str, ...], overwrite: bool) -> None:
+def check_folder(target: Path, layout: Layout, *, overwrite: bool) -> None:
     """Raise UsageError for a folder that `whole_folder` would not write."""
     _check_parent(Path(os.path.abspath(target)))  # noqa: PTH100
     if target.is_symlink():
@@ -128,12 +139,14 @@ def check_folder(target: Path, *, names: tuple[str, ...], overwrite: bool) -> No
         return
     if not target.is_dir():
         raise UsageError(f"{target} is a file: name a folder")
-    patterns = (*names, NOTE_FILE)
+    patterns = (*layout.names, NOTE_FILE)
     others = [e.name for e in target.iterdir() if not any(map(Path(e.name).match, patterns))]
     if others:
         raise UsageError(
             f"{target} holds what no export has written, {sorted(others)[0]!r}: name a new folder"
         )
+    if any(target.iterdir()) and not layout.is_ours(target):
+        raise UsageError(f"{target} holds what no export has written: name a new folder")
     if any(target.iterdir()) and not overwrite:
         raise UsageError(f"{target} exists: name another folder, or give --overwrite")
 

@@ -104,8 +104,10 @@ class IndexRows:
                 "end": None if math.isnan(end) else end,
                 "frame_number": None if frame == NO_FRAME else frame,
             }
-            clashing = {f"added_{name}": extra.pop(name) for name in FIXED if name in extra}
-            found.append({**record, **extra, **clashing, **facts.get(owner, {})})
+            for name in FIXED:
+                if name in extra:
+                    put_aside(extra, name)
+            found.append({**record, **extra, **facts.get(owner, {})})
         return found
 
     def _facts(self, media_ids: set[int]) -> dict[int, Record]:
@@ -115,6 +117,14 @@ class IndexRows:
         media = self._catalog.media(media_ids)
         tags = self._catalog.tags_of(media)
         return {id_: _facts_of(one, tags.get(id_, [])) for id_, one in media.items()}
+
+
+def put_aside(values: Record, name: str) -> None:
+    """Give a value a free name, `added_NAME`, as its own means something else."""
+    wish = f"added_{name}"
+    while wish in values:
+        wish += "_"
+    values[wish] = values.pop(name)
 
 
 def _facts_of(media: StoredMedia, tags: Sequence[tuple[str, float | None]]) -> Record:

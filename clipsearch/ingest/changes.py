@@ -82,13 +82,22 @@ def find_media(catalog: Catalog, path: Path) -> tuple[Path, StoredMedia | None]:
     A file that is away has the content it had. Nothing is known of one that failed.
     """
     given = Path(os.path.abspath(path.expanduser()))  # noqa: PTH100, as links are indexed
+    for place, media in media_named(catalog, path):
+        if media.state == "ready" and _is_content_of(media, place):
+            return place, media
+    return given, None
+
+
+def media_named(catalog: Catalog, path: Path) -> Iterator[tuple[Path, StoredMedia]]:
+    """What the catalog has under a path, where links are, and where they lead: whatever is there
+    now.
+    """
+    given = Path(os.path.abspath(path.expanduser()))  # noqa: PTH100, as links are indexed
     for place in dict.fromkeys((given, Path(os.path.realpath(given)))):
         below = [root for root in catalog.roots() if place.is_relative_to(root)]
         files = [_found(place, root) for root in below]
         for media in catalog.media_at(files).values():
-            if media.state == "ready" and _is_content_of(media, place):
-                return place, media
-    return given, None
+            yield place, media
 
 
 def _found(path: Path, root: Path) -> FoundFile:

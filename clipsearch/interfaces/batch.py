@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
-from clipsearch.errors import MediaError, UsageError
+from clipsearch.errors import ClipsearchError, MediaError, UsageError
 from clipsearch.interfaces.console import escaped, say, write
 from clipsearch.interfaces.render import Format, Record
 from clipsearch.interfaces.showing import record_of
@@ -104,7 +104,8 @@ class Batch:
             except (UsageError, MediaError) as error:
                 failed.append((line, error))
         reasons = {str(error) for _, error in failed}
-        if not self.answered and not found and len(reasons) == 1 < len(part):
+        alike = not self.answered and not found and len(reasons) == 1
+        if alike and (len(part) > 1 or _fails_for_words(index, options, *reasons)):
             raise failed[0][1]  # an option is wrong, not a line
         for line, reason in failed:
             self._skip(line.number, reason)
@@ -113,6 +114,15 @@ class Batch:
     def _skip(self, number: int, error: Exception) -> None:
         self.skipped += 1
         say(f"skipping {escaped(self.name)} line {number}: {escaped(str(error))}")
+
+
+def _fails_for_words(index: Index, options: SearchOptions, reason: str) -> bool:
+    """Whether any words at all cannot be asked, for this reason."""
+    try:
+        index.search("words", **options)
+    except ClipsearchError as error:
+        return str(error) == reason
+    return False
 
 
 @contextmanager

@@ -141,7 +141,7 @@ class Eyes:
 
         if is_screen():
             return Preview(self.preview_height)
-        reason = "this terminal shows text only" if sys.stdout.isatty() else "there is no terminal"
+        reason = "this terminal shows text only" if sys.stdout.isatty() else "stdout is no terminal"
         say(f"no preview: {reason}")
         return None
 
@@ -196,10 +196,10 @@ class _Shown:
 def _all_shown(hits: Sequence[Hit], height: int) -> Iterator[_Shown]:
     """Each hit with its picture; trouble is said on stderr."""
     from clipsearch.media.kinds import kind_of
-    from clipsearch.media.pictures import hit_pictures
+    from clipsearch.media.pictures import hit_pictures, moment_of
 
     seen = [hit for hit in hits if kind_of(hit.path.name) not in ("audio", "subtitles")]
-    pictures = hit_pictures([(hit.path, _moment(hit)) for hit in seen], height=height)
+    pictures = hit_pictures([(hit.path, moment_of(hit)) for hit in seen], height=height)
     for hit in hits:
         if kind_of(hit.path.name) in ("audio", "subtitles"):
             yield _Shown(hit, None, "" if hit.text else SOUND)
@@ -211,13 +211,6 @@ def _all_shown(hits: Sequence[Hit], height: int) -> Iterator[_Shown]:
             yield _Shown(hit, None, f"no picture: {reason}")
         else:
             yield _Shown(hit, picture, "")
-
-
-def _moment(hit: Hit) -> float | None:
-    """When a picture of the hit is to be had: in the middle where no moment is the best."""
-    if hit.moment is not None or hit.start is None or hit.end is None:
-        return hit.moment
-    return hit.start if hit.kind == "text" else (hit.start + hit.end) / 2
 
 
 def _facts(hit: Hit) -> list[str]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from clipsearch.errors import UsageError
-from clipsearch.where import Condition, Operator, all_of, any_of, parse
-from clipsearch.where.subjects import Given, Subject, UnfitError
+
+if TYPE_CHECKING:
+    from clipsearch.where import Condition, Operator
 
 WILD = "*?["
 
@@ -72,6 +73,8 @@ def where_of(
     min_resolution: str | None = None,
 ) -> Condition | None:
     """All of them together; None if none is given. Raises UsageError."""
+    from clipsearch.where import all_of, any_of, parse
+
     return all_of(
         None if where is None else parse(where),
         any_of(*(_path(path) for path in paths or ())),
@@ -86,6 +89,8 @@ def where_of(
 
 
 def _bound(option: str, field: str, operator: Operator, value: str | None) -> Condition | None:
+    from clipsearch.where.subjects import Given, Subject, UnfitError
+
     if value is None:
         return None
     try:
@@ -97,6 +102,9 @@ def _bound(option: str, field: str, operator: Operator, value: str | None) -> Co
 
 def _path(pattern: str) -> Condition | None:
     """A pattern; or a file, or all in a folder."""
+    from clipsearch.where import any_of
+    from clipsearch.where.subjects import Given, Subject, UnfitError
+
     subject, text = Subject.of("path", quoted=False), pattern.removeprefix("./")
     if text in ("", "."):
         raise UsageError(f"--path {pattern!r}: name a file or folder below the indexed one")

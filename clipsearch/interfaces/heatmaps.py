@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from clipsearch.errors import MediaError, UsageError
+from clipsearch.errors import EncoderError, MediaError, UsageError
 from clipsearch.interfaces.console import escaped, say
 from clipsearch.interfaces.files import write_whole
 from clipsearch.types import Hit
 
 if TYPE_CHECKING:
+    from clipsearch.encoders import Encoder
     from clipsearch.engine import Index
 
 HeatmapOption = Annotated[
@@ -45,6 +46,15 @@ def check(folder: Path | None) -> None:
         raise UsageError(f"{folder}: there is no folder {folder.absolute().parent}, make it first")
 
 
+def check_model(encoder: Encoder) -> None:
+    """Raise EncoderError for a model that cannot make heat maps, before any work."""
+    if not encoder.supports_patches:
+        raise EncoderError(
+            f"--heatmap: the model {encoder.spec} has no features of places: use an index of a ViT"
+            " or a ResNet of CLIP, of a SigLIP, or of builtin"
+        )
+
+
 def write(index: Index, hits: Sequence[Hit], words: str, folder: Path) -> None:
     """One overlay a hit, named by its rank and its file; what has none is said on stderr.
 
@@ -57,26 +67,29 @@ def write(index: Index, hits: Sequence[Hit], words: str, folder: Path) -> None:
         raise UsageError("--heatmap shows where words match: give words, not pictures or sounds")
     seen = [(rank, hit) for rank, hit in enumerate(hits, 1) if hit.source == "visual"]
     locator = Locator(lambda: index.encoder)
-    folder.mkdir(exist_ok=True)
     written = 0
     for rank, hit in seen:
         try:
             pixels = locator.picture(hit)
         except MediaError as error:
-            say(f"no heat map of {escaped(str(hit.path))}: {error}")
+            say(f"no heat map of {escaped(str(hit.path))}: {escaped(str(error))}")
             continue
         relevance = locator.relevance(pixels, words)
         target = folder / _name(rank, hit)
         box = best_box(relevance) if relevance.max() >= LEAST_RELEVANCE else None
+        folder.mkdir(exist_ok=True)
         write_whole(target, overlay(pixels, relevance, box))
         written += 1
     rest = len(hits) - len(seen)
     without = f"; {rest} of the hits {'is' if rest == 1 else 'are'} heard or said" if rest else ""
-    say(f"{written} heat map{'' if written == 1 else 's'} in {escaped(str(folder))}{without}")
+    place = f" in {escaped(str(folder))}" if written else ""
+    say(f"{written} heat map{'' if written == 1 else 's'}{place}{without}")
 
 
 def _name(rank: int, hit: Hit) -> str:
     """003-holiday.mp4@12.4s.jpg, so that a folder lists them as they were found."""
+    from clipsearch.media.pictures import moment_of
+
     name = os.fsdecode(os.fsencode(hit.path.name)[:NAME_BYTES])
-    moment = hit.start if hit.moment is None else hit.moment
+    moment = moment_of(hit)
     return f"{rank:03d}-{name}{'' if moment is None else f'@{moment:.1f}s'}.jpg"

@@ -12,6 +12,7 @@ from typer.core import TyperCommand
 from clipsearch.errors import UsageError
 from clipsearch.interfaces.batch import Batch
 from clipsearch.interfaces.console import say
+from clipsearch.interfaces.heatmaps import check_model
 from clipsearch.interfaces.options import EXIT_EMPTY, EXIT_SKIPPED
 from clipsearch.interfaces.showing import Showing
 
@@ -52,7 +53,10 @@ class Look:
 
         if showing.heatmap is not None and not asked.words:
             raise UsageError("--heatmap points at words: the query has none")
+        showing.keep([Path(term.content) for term in asked.terms if term.is_file])
         with Index.open(self.folder, device=self.device, on_notice=say) as index:
+            if showing.heatmap is not None:
+                check_model(index.encoder)
             hits = index.search(asked, **self.options)
             showing.show(index, hits, title=title, words=asked.words)
 
@@ -63,6 +67,7 @@ class Look:
 
         if showing.heatmap is not None:
             raise UsageError("--heatmap points at words: a probe has none")
+        showing.keep([file])
         probe = Probe.load(file)
         with Index.open(self.folder, device=self.device, on_notice=say) as index:
             hits = index.search(probe, **self.options)

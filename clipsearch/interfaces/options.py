@@ -66,8 +66,8 @@ SourceOption = Annotated[
 MinScoreOption = Annotated[
     float,
     typer.Option(
-        help="Least relevance of a hit: the chance, 0 to 1, that a random unrelated text scores "
-        "lower in this index."
+        help="Least relevance of a hit, 0 to 1: the chance that six unrelated texts, drawn at "
+        "random, all score lower in this index."
     ),
 ]
 MinCosineOption = Annotated[float, typer.Option(help="Least cosine of a hit.")]

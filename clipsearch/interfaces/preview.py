@@ -116,6 +116,8 @@ class Preview:
     def _colours(self) -> Any:
         from chafa import CanvasMode, TermSeq
 
+        if self.way == "symbols" and os.environ.get("NO_COLOR"):  # https://no-color.org
+            return CanvasMode.CHAFA_CANVAS_MODE_FGBG
         for sequence, mode in (
             (TermSeq.CHAFA_TERM_SEQ_SET_COLOR_FGBG_DIRECT, CanvasMode.CHAFA_CANVAS_MODE_TRUECOLOR),
             (TermSeq.CHAFA_TERM_SEQ_SET_COLOR_FGBG_256, CanvasMode.CHAFA_CANVAS_MODE_INDEXED_240),

@@ -184,9 +184,11 @@ FORMATS: dict[str, Format] = {
 def output_format(**flags: bool) -> Format:
     """The format that a flag names; without one, a table on a terminal and TSV elsewhere.
 
-    Raises UsageError for several.
+    `-f` with `-0` is `-0`. Raises UsageError for others together.
     """
     wanted = [name for name, given in flags.items() if given]
+    if wanted == ["paths", "paths0"]:
+        wanted = ["paths0"]
     if len(wanted) > 1:
         raise UsageError(f"choose one of the output formats, not {' and '.join(wanted)}")
     return FORMATS[wanted[0] if wanted else "table" if sys.stdout.isatty() else "tsv"]

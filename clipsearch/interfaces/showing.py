@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +12,10 @@ import typer
 
 from clipsearch.interfaces import heatmaps
 from clipsearch.interfaces.clips import Piece
-from clipsearch.interfaces.console import say, write
+from clipsearch.interfaces.console import escaped, say, write
 from clipsearch.interfaces.exports import Export
 from clipsearch.interfaces.eyes import Eyes
+from clipsearch.interfaces.files import check_target
 from clipsearch.interfaces.options import EXIT_EMPTY
 from clipsearch.interfaces.render import (
     Format,
@@ -63,6 +65,13 @@ class Showing:
             heatmaps.check(heatmap)
         return cls(render, export, eyes, heatmap, fail_empty)
 
+    def keep(self, inputs: Sequence[Path]) -> None:
+        """Raise UsageError if a file of the query would be replaced, before any work."""
+        there = [path for path in inputs if os.path.exists(path)]  # noqa: PTH110 - never raises
+        for target in (self.eyes.contact_sheet, self.eyes.html, self.export.cut):
+            if target is not None:
+                check_target(target, inputs=there, overwrite=True)
+
     @property
     def files(self) -> bool:
         """Whether more is wanted than to print them."""
@@ -86,6 +95,8 @@ class Showing:
             if self.fail_empty or self._leaves_files:
                 raise typer.Exit(EXIT_EMPTY)
             return
+        if self.eyes.wanted or self.heatmap is not None:
+            _say_changed(index, hits)
         self.eyes.show(hits, title)
         if self.heatmap is not None:
             heatmaps.write(index, hits, words, self.heatmap)
@@ -95,3 +106,10 @@ class Showing:
             if kind_of(hit.path.name) not in ("audio", "subtitles")  # clips are of videos
         ]
         self.export.write(pieces, is_current=index.is_current)
+
+
+def _say_changed(index: Index, hits: Sequence[Hit]) -> None:
+    """The pictures of other files than those that were searched would mislead."""
+    for path in dict.fromkeys(hit.path for hit in hits):
+        if os.path.exists(path) and not index.is_current(path):  # noqa: PTH110 - never raises
+            say(f"{escaped(str(path))} changed since it was indexed: index it again")

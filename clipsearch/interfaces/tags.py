@@ -143,7 +143,14 @@ def _remove(
 ) -> None:
     """Take tags, or all, from files, or from all, and say how many that were."""
     ids = None if where is None else [media.id for media in opened.selected(where=where)]
-    before = sum(opened.tag_counts().values())
+    counts = opened.tag_counts()
+    for name in tags or ():
+        if name not in counts and Path(name).exists():
+            raise UsageError(
+                f"--remove: no file has the tag {name!r}. What stands beside --remove are tags: "
+                "choose the files with --where"
+            )
+    before = sum(counts.values())
     opened.untag(ids, tags or None, wait=wait)
     say(f"removed {before - sum(opened.tag_counts().values())} tags of files")
 

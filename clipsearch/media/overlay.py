@@ -34,10 +34,13 @@ def overlay(
         (width, height), Image.Resampling.BICUBIC
     )
     level = np.clip(np.asarray(smooth), 0.0, 1.0)
+    share = DARKENED + (OPACITY - DARKENED) * level
     steps = np.linspace(0.0, 1.0, len(COLOURS))
-    colour = np.stack([np.interp(level, steps, channel) for channel in COLOURS.T], axis=2)
-    share = (DARKENED + (OPACITY - DARKENED) * level)[:, :, None]
-    picture = Image.fromarray(np.rint(pixels * (1 - share) + colour * share).astype(np.uint8))
+    mixed = np.empty_like(pixels)
+    for channel, colours in enumerate(COLOURS.T):  # one at a time: such numbers take much memory
+        colour = np.interp(level, steps, colours)
+        mixed[:, :, channel] = np.rint(pixels[:, :, channel] * (1 - share) + colour * share)
+    picture = Image.fromarray(mixed)
     if box is not None:
         _frame(picture, box)
     file = io.BytesIO()

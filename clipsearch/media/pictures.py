@@ -10,11 +10,21 @@ import numpy as np
 from clipsearch.errors import MediaError, UsageError
 from clipsearch.media.kinds import kind_of
 from clipsearch.media.spec import ReadSpec
-from clipsearch.types import Pixels
+from clipsearch.types import Hit, Pixels
+
+MAX_ASPECT = 16  # columns for each wanted line, at most
+
+
+def moment_of(hit: Hit) -> float | None:
+    """When a picture of the hit is to be had: in the middle where no moment is the best."""
+    if hit.moment is not None or hit.start is None or hit.end is None:
+        return hit.moment
+    return hit.start if hit.kind == "text" else (hit.start + hit.end) / 2
 
 
 def hit_picture(path: Path, moment: float | None, *, height: int) -> Pixels:
-    """(h, w, 3) uint8 RGB, upright and whole; h is `height`, less where the original is lower.
+    """(h, w, 3) uint8 RGB, upright and whole; h is `height`, less where the original is lower,
+    or more than 16 times as wide as that.
 
     moment: presentation seconds into a video; None: its first frame that is not black. Pictures
     take no notice of it. Raises MediaError where there is no picture to be had: the file cannot be
@@ -69,13 +79,16 @@ def _tried(
 
 
 def _lowered(pixels: Pixels, height: int) -> Pixels:
-    """(h, w, 3) pixels in their own shape with at most `height` lines, never enlarged."""
+    """(h, w, 3) pixels in their own shape, with at most `height` lines and 16 times as many
+    columns, never enlarged: a strip of a panorama would fill the memory of all that comes after.
+    """
     from PIL import Image
 
     lines, columns = pixels.shape[:2]
-    if lines <= height:
+    scale = min(height / lines, MAX_ASPECT * height / columns)
+    if scale >= 1:
         return pixels
-    size = max(1, round(columns * height / lines)), height
+    size = max(1, round(columns * scale)), max(1, round(lines * scale))
     small = Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS)
     return np.asarray(small)
 

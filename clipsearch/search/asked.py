@@ -59,6 +59,8 @@ class Asked:
             raise UsageError(
                 f"least relevance {self.min_score}: use 0 to 1; a least cosine is --min-cosine"
             )
+        if self.kind is not None and not isinstance(self.kind, str):
+            object.__setattr__(self, "kind", tuple(self.kind))  # looked at again for each query
         if not isinstance(self.dedupe, bool):
             check_threshold(self.dedupe)
 

@@ -3,8 +3,8 @@
 A cosine says little by itself: chance finds more in many pictures than in few, and more for "an
 animal" than for "a spoon of cinnamon". So the texts of a bank (clipsearch.search.unrelated) are
 looked for, and the relevance of a hit is the chance that `DRAWS` of them, drawn at random, all find
-nothing as near as it. Of texts that have nothing to do with the index one in six gets a hit of
-relevance 0.5, and one in forty a hit of 0.9.
+nothing as near as it. Of texts that have nothing to do with the index one in nine gets a hit of
+relevance 0.5, and one in sixty a hit of 0.9.
 
     t in the bank, q the query, v the units of a kind
     breadth(q)   fourth root of the mean fourth power of cos(q, t) - their mean: how much there is
@@ -12,17 +12,18 @@ relevance 0.5, and one in forty a hit of 0.9.
     best(t)      max over v of cos(t, v)
     expected(q)  a + b breadth(q), the line through best(t) over breadth(t), without the texts that
                  find most: they may have been found rightly
-    ratio        best(t) / expected(t): Gumbel, location m and scale s, fitted where the lower ones
-                 lie, for the same reason
-    relevance    exp(-DRAWS exp(-(cos(q, v) / expected(q) - m) / s))
+    ratio        best(t) / expected(t): location m and scale s, fitted where the lower ones lie,
+                 for the same reason
+    relevance    F((cos(q, v) / expected(q) - m) / s) ** DRAWS
+    F(z)         exp(-(1 - TAPER z) ** (1 / TAPER)); 1 where TAPER z > 1
 
-The law of the largest of many is Gumbel's: "Statistics of Extremes" (1958). What else was tried,
-and with what success, is in docs/decisions/012-relevance.md.
+F is the law of the largest of many whose values have an end, as cosines do: Jenkinson, "The
+frequency distribution of the annual maximum (or minimum) values of meteorological elements" (1955).
+What else was tried, and with what success, is in docs/decisions/012-relevance.md.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -33,14 +34,14 @@ from clipsearch.types import UnitKind, Vectors
 
 Floats = NDArray[np.float64]
 
-DRAWS = 4  # benchmarks/calibration.py
+DRAWS = 6  # benchmarks/calibration.py
+TAPER = 0.1  # the likeliest for pictures is 0 to 0.12, by what is indexed (decision 012)
 SAME_TEXT = 0.8  # of the way from a text's mean cosine to 1: not another text
 LEAST_EXPECTED = 0.02  # of a cosine; keeps ratios finite where an index has next to nothing
 UNRELATED_SHARE = 0.8  # of the bank, those that find least for what they are
 FITTING_ROUNDS = 6
 FITTED_QUANTILES = (0.1, 0.7)
 LEAST_SCALE = 1e-3
-NOTHING = 2.0  # no cosine is that large
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ class Scale:
     slope: float
     narrowest: float
     broadest: float
-    location: float  # of best / expected
+    location: float  # of best / expected, in the law of the largest
     spread: float
 
     @classmethod
@@ -60,7 +61,7 @@ class Scale:
         base, slope = _lower_line(breadths, best)
         ends = float(breadths.min()), float(breadths.max())
         expected = np.maximum(base + slope * breadths, LEAST_EXPECTED)
-        return cls(base, slope, *ends, *_lower_gumbel(best / expected))
+        return cls(base, slope, *ends, *_lower_law(best / expected))
 
     def expected(self, breadth: float) -> float:
         """What a text of this breadth finds by chance: a cosine above 0."""
@@ -86,20 +87,18 @@ class Background:
         if scale is None:
             return np.full(values.shape, np.nan)
         ratio = values / scale.expected(self._breadth(query, kind))
-        below = np.exp(np.clip((scale.location - ratio) / scale.spread, -700, 700))
-        found: Floats = np.exp(-DRAWS * below)
+        left = np.maximum(1 - TAPER * (ratio - scale.location) / scale.spread, 0)
+        found: Floats = np.exp(-DRAWS * left ** (1 / TAPER))
         return found
 
     def cosine_at(self, query: Vectors, kind: UnitKind, relevance: float) -> float:
         """The least cosine to a (dim,) unit row with this relevance; -1 for a kind that was not
-        measured, or a relevance of 0 that everything has, and 2, which nothing reaches, for 1.
+        measured, or a relevance of 0, which everything has.
         """
         scale = self.scales.get(kind)
         if scale is None or relevance <= 0:
             return -1.0
-        if relevance >= 1:
-            return NOTHING
-        ratio = scale.location - scale.spread * math.log(-math.log(relevance) / DRAWS)
+        ratio = scale.location + scale.spread * float(_standard(relevance ** (1 / DRAWS)))
         return max(ratio * scale.expected(self._breadth(query, kind)), -1.0)
 
     def _breadth(self, query: Vectors, kind: UnitKind) -> float:
@@ -135,12 +134,17 @@ def _lower_line(x: Floats, y: Floats) -> tuple[float, float]:
     return (base, slope) if slope > 0 else (float(np.median(y)), 0.0)
 
 
-def _lower_gumbel(ratios: Floats) -> tuple[float, float]:
+def _lower_law(ratios: Floats) -> tuple[float, float]:
     """Location and scale, by the line through the lower quantiles over those of the law."""
     ranked = np.sort(ratios)
     shares = (np.arange(len(ranked)) + 0.5) / len(ranked)
     lower, upper = FITTED_QUANTILES
     fitted = (shares >= lower) & (shares <= upper)
-    standard = -np.log(-np.log(shares[fitted]))
-    scale, location = np.polyfit(standard, ranked[fitted], 1).tolist()
+    scale, location = np.polyfit(_standard(shares[fitted]), ranked[fitted], 1).tolist()
     return location, max(scale, LEAST_SCALE)
+
+
+def _standard(shares: Floats | float) -> Floats:
+    """Quantiles of the law with location 0 and scale 1; shares above 0, and up to 1."""
+    quantiles: Floats = (1 - (-np.log(shares)) ** TAPER) / TAPER
+    return quantiles

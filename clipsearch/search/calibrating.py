@@ -122,7 +122,7 @@ class Calibration:
     def _rows(self) -> dict[UnitKind, int]:
         """Live rows by kind."""
         return {
-            kind: sum(view.live((kind,))[1] for view in self._store.snapshot(source).views)
+            kind: sum(view.count(kind) for view in self._store.snapshot(source).views)
             for kind, source in SOURCE_OF.items()
         }
 

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from clipsearch.search.alike import SLACK
 from clipsearch.store.store import Store
-from clipsearch.types import ScoredUnit, Source
+from clipsearch.types import ScoredUnit, Source, Vectors
 
 ROWS_AT_ONCE = 64
+FIRST_ROOM = 16  # rows
 
 Row = NDArray[np.float32]  # (dim,)
 
@@ -22,7 +23,8 @@ class Distinct:
     def __init__(self, least: float) -> None:
         """least: the cosine from which on two are the same."""
         self._least = least
-        self._kept: list[Row] = []
+        self._kept: Vectors | None = None  # (room, dim), of which _count rows are used
+        self._count = 0
 
     def admit(self, row: Row | None) -> bool:
         """Whether a unit row is none of those before; then it is one of them. None is a vector that
@@ -30,9 +32,14 @@ class Distinct:
         """
         if row is None:
             return True
-        if self._kept and max(np.stack(self._kept) @ row) >= self._least - SLACK:
+        if self._kept is None:
+            self._kept = np.empty((FIRST_ROOM, len(row)), np.float32)
+        if (self._kept[: self._count] @ row).max(initial=-1.0) >= self._least - SLACK:
             return False
-        self._kept.append(row)
+        if self._count == len(self._kept):
+            self._kept = np.concatenate([self._kept, np.empty_like(self._kept)])
+        self._kept[self._count] = row
+        self._count += 1
         return True
 
 

@@ -11,6 +11,7 @@ a copy of a video is one, however long it is.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -189,12 +190,15 @@ class _Shown:
         these has it too.
         """
         behind: dict[int, int] = {}
-        for part in (part for group in self._groups for part in group[1:]):
-            media_id = int(self._compared.media[part.first])
-            behind[media_id] = behind.get(media_id, 0) + part.end - part.first
+        replaced: dict[tuple[int, int], bool] = {}
+        for first, part in ((group[0], part) for group in self._groups for part in group[1:]):
+            both = int(self._compared.media[first.first]), int(self._compared.media[part.first])
+            if both not in replaced:
+                replaced[both] = _replaces(self._owner(first), self._owner(part))
+            if replaced[both]:
+                behind[both[1]] = behind.get(both[1], 0) + part.end - part.first
         ids, counts = np.unique(self._compared.media, return_counts=True)
         whole = dict(zip(ids.tolist(), counts.tolist(), strict=True))
-        behind.pop(NO_MEDIA, None)
         return {self._media[i].path for i, rows in behind.items() if rows == whole[i]}
 
     def _spare_pictures(self, shown: Sequence[Sequence[Hit]]) -> set[Path]:
@@ -202,4 +206,18 @@ class _Shown:
         known = {media.path for media in self._media.values()}
         kept = {members[0].path for members in shown}
         behind = {hit.path for members in shown for hit in members[1:] if hit.kind == "image"}
-        return behind - kept - known
+        return behind - kept - known - {Path()}
+
+
+def _replaces(first: StoredMedia | None, other: StoredMedia | None) -> bool:
+    """Whether a file may go where another has the same: that one is as it was indexed, and is not
+    the same file by way of a link.
+    """
+    if first is None or other is None or first.id == other.id:
+        return False
+    try:
+        facts = first.path.stat()
+    except OSError:
+        return not os.path.lexists(other.path)  # both are away
+    is_as_indexed = (facts.st_size, facts.st_mtime_ns) == (first.size_bytes, first.modified_ns)
+    return is_as_indexed and os.path.realpath(first.path) != os.path.realpath(other.path)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from clipsearch.errors import MediaError, UsageError
 from clipsearch.media.discover import content_hash
 from clipsearch.search.grammar import Term
 from clipsearch.search.reading import check_within, distance
+from clipsearch.search.subtitled import subtitles_of
 from clipsearch.store.lookup import NO_MEDIA
 from clipsearch.store.store import Store
 from clipsearch.types import (
@@ -48,12 +49,18 @@ class StoredUnit:
 class Indexed:
     """Looks up the terms of queries, each once. For one thread, and one round of queries.
 
-    find: what the index has of the present content of the file at a path.
+    find: what the index has of the present content of the file at a path. at: ids of the files
+    that it has under a path.
     """
 
-    def __init__(self, store: Store, find: Callable[[Path], StoredMedia | None]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        find: Callable[[Path], StoredMedia | None],
+        at: Callable[[Path], Iterable[int]],
+    ) -> None:
         self._store = store
-        self._find = find
+        self._find, self._at = find, at
         self._media: dict[str, list[StoredMedia]] = {}
         self._units: dict[int, StoredUnit] = {}
 
@@ -62,6 +69,17 @@ class Indexed:
         if term.content not in self._media:
             self._media[term.content] = self._same_content(Path(term.content))
         return self._media[term.content]
+
+    def named(self, term: Term) -> frozenset[int]:
+        """Ids of the files that are meant by a term's file: under its path, or with its content."""
+        path = Path(term.content)
+        there = self._at(path) if _is_text(path) else ()
+        return frozenset({*there, *(media.id for media in self.media(term))})
+
+    def subtitles_of(self, media_ids: Iterable[int]) -> frozenset[int]:
+        """Ids of the subtitle files that belong to some of these."""
+        films = self._store.catalog.media(media_ids).values()
+        return frozenset(subtitles_of(self._store.catalog, films))
 
     def row(self, term: Term) -> Vectors | None:
         """(1, dim) unit row of a term's file, if the index has it.

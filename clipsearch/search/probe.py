@@ -100,7 +100,7 @@ class Probe:
         """Raises UsageError for a file that is missing, damaged, too new, or no probe."""
         file = Path(path)
         content = _parsed(read_bounded(file, MAX_BYTES), file)
-        if content["version"] != VERSION:
+        if content["version"] > VERSION:
             raise UsageError(
                 f"{file} is a probe of version {content['version']}, this clipsearch reads "
                 f"{VERSION}: install a newer one"
@@ -118,7 +118,7 @@ class Probe:
                 (wanted, other),
                 (wanted_count, other_count),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise UsageError(f"{file} is no whole probe ({error}): train it anew") from error
 
 
@@ -129,7 +129,7 @@ def _parsed(data: bytes, file: Path) -> dict[str, Any]:
         content = None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise UsageError(f"{file} is no probe: make one with `clipsearch probe train`")
-    if not isinstance(content.get("version"), int):
+    if not isinstance(content.get("version"), int) or content["version"] < 1:
         raise UsageError(f"{file} is damaged: it does not say its version")
     return content
 

@@ -28,7 +28,7 @@ _SIGNATURES: tuple[tuple[bytes, Content], ...] = (
     (rb"\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51", Content("image", ".jp2")),
     (rb"8BPS\0\x01", Content("image", ".psd")),
     (rb"qoif", Content("image", ".qoi")),
-    (rb"P[1-6]\s+(?:#|\d)", Content("image", ".ppm")),
+    (rb"P[1-6]\s+(?:#|\d+\s+[\d#])", Content("image", ".ppm")),
     (rb"\0.{3}ftypavi[fs]", Content("image", ".avif")),
     (rb"\0.{3}ftyp(?:hei[cxms]|hev[cxms]|mif1|msf1)", Content("image", ".heic")),
     (rb"\0.{3}ftyp(?:M4A |M4B )", Content("audio", ".m4a")),

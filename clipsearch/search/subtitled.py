@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import posixpath
+import re
 from collections.abc import Iterable
 
 from clipsearch.media import SUFFIXES, subtitle_stems
 from clipsearch.store.catalog import Catalog
 from clipsearch.types import FoundFile, StoredMedia
+from clipsearch.where import All, Test
 
 _WITH_SUBTITLES = sorted(SUFFIXES["video"]) + sorted(SUFFIXES["audio"])  # in the order of choice
 
@@ -24,6 +27,19 @@ def owners(catalog: Catalog, media: Iterable[StoredMedia]) -> dict[int, StoredMe
         film = next((one for one in there if one is not None and one.state == "ready"), None)
         if film is not None:
             found[id_] = film
+    return found
+
+
+def subtitles_of(catalog: Catalog, films: Iterable[StoredMedia]) -> set[int]:
+    """Ids of the indexed subtitle files that belong to these films and sounds."""
+    found: set[int] = set()
+    for film in films:
+        if film.kind not in ("video", "audio"):
+            continue
+        stem = re.sub(r"[*?\[]", r"[\g<0>]", posixpath.splitext(film.relative)[0])
+        beside = All((Test("kind", "=", "subtitles"), Test("path", "glob", f"{stem}.*")))
+        owned = owners(catalog, catalog.media_where(beside))
+        found.update(id_ for id_, owner in owned.items() if owner.id == film.id)
     return found
 
 

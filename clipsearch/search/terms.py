@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -33,14 +33,15 @@ class QuerySpace:
     """Where queries are encoded: one index, and what it sees and hears with.
 
     find: what the index has of the present content of the file at a path, if anything, as
-        `clipsearch.ingest.changes.find_media`. sampling: how the index samples videos; None: it
-        has none yet.
+        `clipsearch.ingest.changes.find_media`. named: ids of the files that it has under a path,
+        whatever is there now. sampling: how the index samples videos; None: it has none yet.
     """
 
     store: Store
     encoder: Callable[[], Encoder]
     ears: Callable[[], Ears | None]
     find: Callable[[Path], StoredMedia | None]
+    named: Callable[[Path], Iterable[int]]
     sampling: Callable[[], SamplingSpec | None]
     on_notice: Callable[[str], None]
 
@@ -81,7 +82,7 @@ def query_vectors(
     asked = [work.askable(query, sources) for query in queries]
     work.encode_words(queries, asked)
     return [
-        QueryVectors({source: work.sum(query, source) for source in own}, *work.own(query))
+        QueryVectors({source: work.sum(query, source) for source in own}, *work.own(query, own))
         for query, own in zip(queries, asked, strict=True)
     ]
 
@@ -92,7 +93,7 @@ class _Work:
     def __init__(self, space: QuerySpace, sentences: tuple[str, ...]) -> None:
         self._space = space
         self._sentences = sentences  # templates
-        self._indexed = Indexed(space.store, space.find)
+        self._indexed = Indexed(space.store, space.find, space.named)
         self._words: dict[tuple[str, str], Vectors] = {}  # by variant and text
         self._files: dict[tuple[str, str, float | None], Vectors] = {}
         hears, sees = space.store.manifest.audio, space.store.manifest.encoder
@@ -135,19 +136,23 @@ class _Work:
             raise UsageError(f"the terms cancel each other, so nothing is left to find: {query}")
         return unit_rows(total[None])
 
-    def own(self, query: Query) -> tuple[frozenset[int], frozenset[int]]:
-        """Ids of the files, and of single vectors that are of no file, that a query names."""
+    def own(self, query: Query, sources: Sequence[Source]) -> tuple[frozenset[int], frozenset[int]]:
+        """Ids of the files, and of single vectors that are of no file, that a query names: where
+        subtitles are asked, with those of its films.
+        """
         media: set[int] = set()
         units: set[int] = set()
         for term in query.terms:
             if term.is_file:
-                media.update(found.id for found in self._indexed.media(term))
+                media |= self._indexed.named(term)
             elif term.kind == "unit":
                 owner = self._indexed.unit(term).media_id
                 if owner is None:
                     units.add(int(term.content))
                 else:
                     media |= self._indexed.copies_of(owner)
+        if "text" in sources:
+            media |= self._indexed.subtitles_of(media)
         return frozenset(media), frozenset(units)
 
     def _space_of(self, source: Source) -> Space:

@@ -51,14 +51,16 @@ def _among_others(
         each = replace(spec, top=wanted)
         ranked = [_ranked(store, query, each)]
         if others:
-            hits = retrieve(store, query, replace(each, kinds=others))
-            ranked.append(_with_rows(store, hits, spec))
+            units = retrieve(store, query, replace(each, kinds=others))
+            ranked.append(_with_rows(store, units, spec))
         merged = sorted(chain(*ranked), key=lambda found: -found[0].score)
         if spec.dedupe is not None and others:
             distinct = Distinct(spec.dedupe)
             merged = [found for found in merged if distinct.admit(found[1])]
-        if len(merged) >= spec.top or all(len(part) < wanted for part in ranked):
-            return [hit for hit, _ in merged[: spec.top]]
+        further = [part[-1][0].score for part in ranked if len(part) >= wanted]  # more may follow
+        hits = [hit for hit, _ in merged if hit.score >= max(further, default=-np.inf)]
+        if len(hits) >= spec.top or not further:
+            return hits[: spec.top]
         wanted *= 2
 
 
@@ -107,7 +109,8 @@ def _ranked(store: Store, query: Vectors, spec: SearchSpec) -> list[tuple[Hit, R
         enough = most == least or (looked >= spec.top * VIDEOS_PER_HIT and not spec.exact)
         if most < least or (full and enough):
             break
-        found += _spans(store, query, media_id, spec, least=-np.inf if spec.exact else least)
+        every = spec.exact or spec.dedupe is not None  # a later one may stand for several before
+        found += _spans(store, query, media_id, spec, least=-np.inf if every else least)
         found.sort(key=lambda each: (-each.score, each.media_id, each.start))
         best = _distinct(found, spec)
         if spec.dedupe is None:

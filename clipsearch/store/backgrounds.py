@@ -29,7 +29,7 @@ from clipsearch.store.manifest import sync_folder
 BACKGROUND_FILE = "background.bin"
 BACKGROUND_TEMPORARY = BACKGROUND_FILE + ".tmp"
 FORMAT_NAME = "clipsearch-background"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1: by a law without an end
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from clipsearch.store.schema import media, tags
 from clipsearch.where import All, AnyOf, Condition, Not, Test
-from clipsearch.where.conditions import ABSOLUTE
+from clipsearch.where.conditions import ABSOLUTE, depth_of
 from clipsearch.where.globs import posix
 
 Clause = sa.ColumnElement[bool]
@@ -58,9 +58,9 @@ class Conditions:
     def clause(self, condition: Condition) -> Clause:
         """What holds for the rows of media for which the condition does."""
         if isinstance(condition, All):
-            return sa.and_(*map(self.clause, condition.parts))
+            return sa.and_(*map(self.clause, _deepest_first(condition.parts)))
         if isinstance(condition, AnyOf):
-            return sa.or_(*map(self.clause, condition.parts))
+            return sa.or_(*map(self.clause, _deepest_first(condition.parts)))
         if isinstance(condition, Not):
             return sa.not_(self.clause(condition.part))
         assert isinstance(condition, Test), "there are no other conditions"
@@ -101,6 +101,11 @@ class Conditions:
         if self._dialect == SQLITE:
             return column.bool_op("GLOB")(sa.literal(text))
         return column.bool_op("~")(sa.literal(posix(text)))
+
+
+def _deepest_first(parts: tuple[Condition, ...]) -> list[Condition]:
+    """SQLite's parser keeps up to 100 things that it is inside of, and all that stands before."""
+    return sorted(parts, key=depth_of, reverse=True)
 
 
 def _name() -> sa.ColumnElement[str]:

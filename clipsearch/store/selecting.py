@@ -99,14 +99,16 @@ class Selector:
         key = snapshot.generation, source, selection
         return self._chosen.get(key, lambda: self._choose(snapshots, source, selection))
 
-    def check_columns(self, snapshot: Snapshot, where: Condition | None) -> None:
-        """Raise UsageError if a condition asks for columns and no vectors were added with some.
-
-        snapshot: of what is seen, as all vectors that are added are.
+    def check_columns(self, snapshots: Mapping[Source, Snapshot], where: Condition | None) -> None:
+        """Raise UsageError if a condition asks for columns that no vectors were added with, and
+        StaleError as `chosen` does.
         """
         names = columns_of(where) if where is not None else set()
-        if names and not self._loose_in(snapshot):
+        if where is None or not names:
+            return
+        if not self._loose_in(snapshots["visual"]):  # as all vectors that are added are
             raise UsageError(f"there is no field {_listed(names)}: use {', '.join(FIELDS)}")
+        self._left(snapshots["visual"], "visual", where)
 
     def _choose(
         self, snapshots: Mapping[Source, Snapshot], source: Source, selection: Selection
@@ -114,9 +116,8 @@ class Selector:
         snapshot, where = snapshots[source], selection.where
         masks: dict[int, Mask | None] = dict.fromkeys(v.entry.id for v in snapshot.views)
         if where is not None:
-            self.check_columns(snapshots["visual"], where)
-            key = snapshot.generation, source, where
-            masks = dict(self._wheres.get(key, lambda: self._where(snapshot, source, where)))
+            self.check_columns(snapshots, where)
+            masks = dict(self._left(snapshot, source, where))
         if selection.without:
             runs = self._catalog.runs_of_media(tuple(selection.without), source)
             _check_same(runs.generation, snapshot)
@@ -133,6 +134,11 @@ class Selector:
                 if gone.any():
                     masks[view.entry.id] = _and_not(masks[view.entry.id], gone)
         return Chosen(masks)
+
+    def _left(self, snapshot: Snapshot, source: Source, where: Condition) -> dict[int, Mask | None]:
+        """The rows of a source for which a condition holds, by segment."""
+        key = snapshot.generation, source, where
+        return self._wheres.get(key, lambda: self._where(snapshot, source, where))
 
     def _where(
         self, snapshot: Snapshot, source: Source, where: Condition

@@ -100,6 +100,12 @@ class View:
             self._masks[kinds] = self._live(kinds)
         return self._masks[kinds]
 
+    def count(self, kind: UnitKind) -> int:
+        """How many live rows are of a kind; at no cost, unlike `live`, which keeps a mask."""
+        start, end = self.segment.blocks[kind]
+        runs = ((max(first, start), min(first + rows, end)) for first, rows in self.entry.dead)
+        return end - start - sum(max(last - first, 0) for first, last in runs)
+
     def _live(self, kinds: tuple[UnitKind, ...]) -> tuple[Mask | None, int]:
         segment, blocks = self.segment, self.segment.blocks
         wanted = sum(blocks[kind][1] - blocks[kind][0] for kind in kinds)
@@ -263,21 +269,23 @@ class Snapshot:
                 found = self._scan(view, queries, wanted.k, mask, live)
                 for kept, ranking in zip(parts, found, strict=True):
                     kept.append((ranking[0], ranking[1] + start))
+        short: set[int] = set()
         for one in probed.values():
-            live = one.live
             own = wanted.width or one.widened(self.width(one.quantiser))
             wide = Width(own.nprobe, max(own.candidates, wanted.k))
             found = self.candidates(queries, wanted.kinds, one.quantiser, wide, wanted.chosen)
             for at, (kept, (_, places)) in enumerate(zip(parts, found, strict=True)):
-                if len(places) < min(wanted.k, live):  # the probed lists hold fewer
-                    everything = replace(wanted, exact=True, width=None)
-                    return [
-                        *self._nearest(queries[:at], wanted),
-                        *self._nearest(queries[at : at + 1], everything),
-                        *self._nearest(queries[at + 1 :], wanted),
-                    ]
-                kept.append(self._rank(queries[at], places, wanted.k))
-        return [merge_rankings(part, wanted.k) for part in parts]
+                if len(places) < min(wanted.k, one.live):  # the probed lists hold fewer
+                    short.add(at)
+                else:
+                    kept.append(self._rank(queries[at], places, wanted.k))
+        results = [merge_rankings(part, wanted.k) for part in parts]
+        if short:
+            again, everything = sorted(short), replace(wanted, exact=True, width=None)
+            scanned = self._nearest(queries[again], everything)
+            for at, ranking in zip(again, scanned, strict=True):
+                results[at] = ranking
+        return results
 
     def _is_probed(self, view: View, live: int) -> bool:
         """Whether a segment is searched by its lists; few rows are scanned: exact, and as fast."""

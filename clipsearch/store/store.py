@@ -201,7 +201,7 @@ class Store(Published):
         root, then below it. Raises UsageError for a condition on what there is not.
         """
         selection = selection or Selection()
-        self.settled(lambda now: self._selector.check_columns(now["visual"], selection.where))
+        self.settled(lambda now: self._selector.check_columns(now, selection.where))
         for media in self.catalog.media_where(selection.where):
             if media.id not in selection.without:
                 yield media

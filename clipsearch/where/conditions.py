@@ -142,6 +142,15 @@ def columns_of(condition: Condition) -> set[str]:
     return {test.field for test in tests_of(condition) if test.column}
 
 
+def depth_of(condition: Condition) -> int:
+    """How many parts of it stand inside each other."""
+    if isinstance(condition, Not):
+        return 1 + depth_of(condition.part)
+    if isinstance(condition, All | AnyOf):
+        return 1 + max(map(depth_of, condition.parts), default=0)
+    return 0
+
+
 def check_size(condition: Condition) -> None:
     """Raise UsageError for a condition that a database may refuse."""
     tests = list(tests_of(condition))

@@ -5,12 +5,12 @@ from __future__ import annotations
 import operator as operators
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from clipsearch.types import StoredMedia
 from clipsearch.where import literals
 from clipsearch.where.conditions import (
     ABSOLUTE,
+    SEVERAL,
     All,
     AnyOf,
     Condition,
@@ -18,6 +18,9 @@ from clipsearch.where.conditions import (
     Test,
 )
 from clipsearch.where.globs import matcher
+
+if TYPE_CHECKING:
+    from clipsearch.types import StoredMedia
 
 Values = Mapping[str, Any]
 Holds = Callable[[Values], bool]
@@ -98,7 +101,10 @@ def _test(test: Test) -> Holds:
         return _pixels(test)
     name, fits = test.field, _fitting(test)
     if test.operator == "null":
-        return lambda values: values.get(name) is None or values[name] == ()
+        nothing: tuple[object, ...] = (
+            (None, (), []) if name in SEVERAL and not test.column else (None,)
+        )
+        return lambda values: values.get(name) in nothing
 
     def holds(values: Values) -> bool:
         found = values.get(name)

@@ -11,10 +11,11 @@ LONGEST_NUMBER = 30  # digits; int() refuses thousands of them
 NANOSECONDS = 1_000_000_000
 
 _NUMBER = re.compile(r"-?(?:\d+(?:\.\d*)?|\.\d+)")
-_SIZE = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(?:([kmgt])(i?))?(b?)", re.IGNORECASE)
+_IN_ANY_CASE = re.IGNORECASE | re.ASCII  # else a long s and a dotless i are an s and an i
+_SIZE = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(?:([kmgt])(i?))?(b?)", _IN_ANY_CASE)
 _POWERS = {"k": 1, "m": 2, "g": 3, "t": 4}
 _CLOCK = re.compile(r"(?:(\d+):)?(\d+):(\d+(?:\.\d*)?)")
-_SPAN = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(ms|sec|s|min|m|h)", re.IGNORECASE)
+_SPAN = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(ms|sec|s|min|m|h)", _IN_ANY_CASE)
 _UNITS = {"h": 3600.0, "m": 60.0, "min": 60.0, "s": 1.0, "sec": 1.0, "ms": 0.001}
 _RESOLUTION = re.compile(r"(\d{1,9})\s*[x\u00d7]\s*(\d{1,9})", re.IGNORECASE)
 _DATE = re.compile(
@@ -50,7 +51,7 @@ def seconds(text: str) -> Number | None:
     if clock := _CLOCK.fullmatch(text):
         hours, minutes, rest = clock.groups()
         return _plain(int(hours or 0) * 3600 + int(minutes) * 60 + float(rest))
-    if re.fullmatch(rf"(?:(?:{_SPAN.pattern})\s*)+", text, re.IGNORECASE):
+    if re.fullmatch(rf"(?:(?:{_SPAN.pattern})\s*)+", text, _IN_ANY_CASE):
         return _plain(sum(float(n) * _UNITS[unit.lower()] for n, unit in _SPAN.findall(text)))
     return None
 
