@@ -6,8 +6,9 @@ import errno
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -308,12 +309,18 @@ def list_(
     write(render(records))
 
 
+@cache
+def _tree() -> Callable[..., object]:
+    """The tree of commands and options, which takes 50 ms to make."""
+    return typer.main.get_command(app)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command and exit with its code; every foreseen error is one line on stderr."""
     prepare_streams()
     warnings.filterwarnings("ignore", module="PIL")  # broken EXIF: the picture is read all the same
     try:
-        app(arguments, standalone_mode=True)
+        _tree()(arguments, standalone_mode=True)
     except ClipsearchError as error:
         say(f"error: {escaped(str(error))}")
         sys.exit(error.exit_code)

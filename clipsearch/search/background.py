@@ -114,8 +114,8 @@ def breadths_of(queries: Vectors, bank: Vectors) -> Floats:
     others = cosines <= means + SAME_TEXT * (1 - means)
     counts = np.maximum(others.sum(axis=1, keepdims=True), 1)
     means = (cosines * others).sum(axis=1, keepdims=True) / counts
-    fourth = (((cosines - means) * others) ** 4).sum(axis=1) / counts[:, 0]
-    breadths: Floats = fourth**0.25
+    squares = ((cosines - means) * others) ** 2  # numpy's fourth power takes twenty times as long
+    breadths: Floats = ((squares * squares).sum(axis=1) / counts[:, 0]) ** 0.25
     return breadths
 
 
