@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from clipsearch.durations import parse_seconds
 from clipsearch.errors import UsageError
 from clipsearch.search.grammar import Term, parse_line, parse_terms, said
-from clipsearch.search.named import seconds_of
 from clipsearch.search.query import Query
 from clipsearch.search.sniff import HEAD_BYTES, content_of
 
@@ -449,7 +449,7 @@ def test_terms_that_cannot_be(values: dict[str, object]) -> None:
     ],
 )
 def test_times(text: str, seconds: float | None) -> None:
-    assert seconds_of(text) == seconds
+    assert parse_seconds(text) == seconds
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "JPEG2000"])

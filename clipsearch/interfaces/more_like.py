@@ -157,9 +157,10 @@ def more_like(
 
 def _term(example: str) -> Term:
     """An id, unless a file is called so, or a file, which the index may know while it is away."""
+    from clipsearch.durations import parse_seconds
     from clipsearch.media import kind_of
     from clipsearch.search.grammar import Term
-    from clipsearch.search.named import existing_file, seconds_of
+    from clipsearch.search.named import existing_file
 
     number = re.fullmatch(r"(?:id:)?([0-9]+)", example)
     if number and not Path(example).is_file():
@@ -168,7 +169,7 @@ def _term(example: str) -> Term:
         if (named := existing_file(text)) is not None:
             return Term(named.kind, named.path, seconds=named.seconds)
     head, _, time = example.rpartition("@")
-    seconds = seconds_of(time)
+    seconds = parse_seconds(time)
     path = example if seconds is None else head
     kind = kind_of(path)
     if kind == "video":

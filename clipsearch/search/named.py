@@ -7,13 +7,11 @@ import re
 from typing import Literal, NamedTuple
 from urllib.parse import unquote
 
+from clipsearch.durations import parse_seconds
 from clipsearch.errors import UsageError
 from clipsearch.media import kind_of
 from clipsearch.search.sniff import HEAD_BYTES, content_of
 
-_NUMBER = r"[0-9]+(?:\.[0-9]*)?|\.[0-9]+"
-_CLOCK = re.compile(rf"(?:([0-9]+):)?([0-9]+):({_NUMBER})")
-_PARTS = re.compile(rf"(?:([0-9]+)h)?(?:([0-9]+)m)?(?:({_NUMBER})s?)?")
 _EXPLICIT = re.compile(r"\.{1,2}/|/|~[^/\s]*/|file://", re.IGNORECASE)
 _WEB = re.compile(r"https?://", re.IGNORECASE)
 _FILE_SCHEME = re.compile(r"file://(?:localhost)?(?=/)", re.IGNORECASE)
@@ -43,9 +41,9 @@ def named_file(text: str) -> Named | None:
     if existing := existing_file(text):
         return existing
     head, at, time = text.rpartition("@")
-    if at and seconds_of(time) is None and existing_file(head) is not None:
+    if at and parse_seconds(time) is None and existing_file(head) is not None:
         raise UsageError(f"{text}: {time!r} is no time: use seconds, or for example 1:23")
-    stem = head if at and seconds_of(time) is not None else text
+    stem = head if at and parse_seconds(time) is not None else text
     if not _is_explicit(text) and (re.search(r"\s", text) or kind_of(stem) is None):
         return None
     path = _expanded(stem)
@@ -61,20 +59,9 @@ def existing_file(text: str) -> Named | None:
     if (path := _is_there(text)) is not None:
         return _meant(path, None)
     head, _, time = text.rpartition("@")
-    seconds = seconds_of(time)
+    seconds = parse_seconds(time)
     if seconds is not None and (path := _is_there(head)) is not None:
         return _meant(path, seconds)
-    return None
-
-
-def seconds_of(text: str) -> float | None:
-    """The time that `83`, `83.5s`, `1m23s`, `1:23` or `0:01:23.5` says; None for other text."""
-    if clock := _CLOCK.fullmatch(text):
-        hours, minutes, rest = clock.groups()
-        return float(hours or 0) * 3600 + float(minutes) * 60 + float(rest)
-    if text and (parts := _PARTS.fullmatch(text)):
-        hours, minutes, rest = parts.groups()
-        return float(hours or 0) * 3600 + float(minutes or 0) * 60 + float(rest or 0)
     return None
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta
 
+from clipsearch.durations import parse_seconds
+
 Number = int | float
 
 LONGEST_NUMBER = 30  # digits; int() refuses thousands of them
@@ -14,9 +16,6 @@ _NUMBER = re.compile(r"-?(?:\d+(?:\.\d*)?|\.\d+)")
 _IN_ANY_CASE = re.IGNORECASE | re.ASCII  # else a long s and a dotless i are an s and an i
 _SIZE = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(?:([kmgt])(i?))?(b?)", _IN_ANY_CASE)
 _POWERS = {"k": 1, "m": 2, "g": 3, "t": 4}
-_CLOCK = re.compile(r"(?:(\d+):)?(\d+):(\d+(?:\.\d*)?)")
-_SPAN = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(ms|sec|s|min|m|h)", _IN_ANY_CASE)
-_UNITS = {"h": 3600.0, "m": 60.0, "min": 60.0, "s": 1.0, "sec": 1.0, "ms": 0.001}
 _RESOLUTION = re.compile(r"(\d{1,9})\s*[x\u00d7]\s*(\d{1,9})", re.IGNORECASE)
 _DATE = re.compile(
     r"(\d{4})(?:-(\d\d)(?:-(\d\d)(?:[ T](\d\d):(\d\d)(?::(\d\d)(?:\.(\d{1,6}))?)?"
@@ -43,17 +42,8 @@ def size(text: str) -> Number | None:
 
 def seconds(text: str) -> Number | None:
     """Seconds: `90`, `1.5s`, `500ms`, `2m`, `1h30m`, `1:30`, `0:01:30`; None for anything else."""
-    if len(text) > LONGEST_NUMBER or text.startswith("-"):
-        return None
-    plain = number(text)
-    if plain is not None:
-        return plain
-    if clock := _CLOCK.fullmatch(text):
-        hours, minutes, rest = clock.groups()
-        return _plain(int(hours or 0) * 3600 + int(minutes) * 60 + float(rest))
-    if re.fullmatch(rf"(?:(?:{_SPAN.pattern})\s*)+", text, _IN_ANY_CASE):
-        return _plain(sum(float(n) * _UNITS[unit.lower()] for n, unit in _SPAN.findall(text)))
-    return None
+    found = None if len(text) > LONGEST_NUMBER else parse_seconds(text)
+    return None if found is None else _plain(found)
 
 
 def resolution(text: str) -> tuple[int, int] | None:
