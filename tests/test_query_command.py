@@ -422,6 +422,8 @@ def test_filters_and_duplicates_are_left_to_the_search(here: Path) -> None:
     assert sorted(found) == ["copy of red.jpg", "red.jpg"]
     alone = names(run("query", "red", "--path", "*.jpg", "--dedupe-threshold", "0.99", "--json"))
     assert len(alone) == 1
+    wrong = run("query", "red", "--dedupe", "0.99")
+    assert (wrong.code, "--dedupe-threshold" in wrong.err) == (2, True)
 
 
 def test_a_probe_is_asked_like_its_vector(here: Path, tmp_path: Path) -> None:

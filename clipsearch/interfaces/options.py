@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -127,6 +129,14 @@ def pooling_spec(
     return None if pooling is None else PoolingSpec(pooling, weights, max_frames)
 
 
-def dedupe_of(wanted: bool, threshold: float | None) -> bool | float:
-    """What `Index.search` takes for `--dedupe` and `--dedupe-threshold`."""
+def dedupe_of(
+    wanted: bool, threshold: float | None, terms: Sequence[str] | None = None
+) -> bool | float:
+    """What `Index.search` takes for `--dedupe` and `--dedupe-threshold`.
+
+    Raises UsageError for a threshold that stands behind `--dedupe`, where it would be words.
+    """
+    for term in (terms or ()) if wanted else ():
+        if re.fullmatch(r"0?\.[0-9]+", term):
+            raise UsageError(f"{term}: a threshold goes behind --dedupe-threshold")
     return wanted if threshold is None else threshold

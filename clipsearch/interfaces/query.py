@@ -196,7 +196,7 @@ def query(
         ),
         "min_score": min_score,
         "min_cosine": min_cosine,
-        "dedupe": dedupe_of(dedupe, dedupe_threshold),
+        "dedupe": dedupe_of(dedupe, dedupe_threshold, terms),
         "prompts": prompts,
         "merge_gap": merge_gap,
         "pooling": pooling,
