@@ -74,7 +74,6 @@ from clipsearch.store.lookup import lookup_columns
 from clipsearch.store.manifest import Manifest
 from clipsearch.store.recall import QuerySet, RecallReport
 from clipsearch.store.recipes import check_recipe
-from clipsearch.store.selection import Selection
 from clipsearch.store.store import Store
 from clipsearch.store.upkeep import RepairReport
 from clipsearch.store.vectors import Table, blocks_of
@@ -94,7 +93,6 @@ from clipsearch.types import (
 from clipsearch.version import VERSION
 from clipsearch.video import AlignOptions, Video
 from clipsearch.where import Condition
-from clipsearch.where import parse as parse_condition
 
 if TYPE_CHECKING:
     from clipsearch.heads import Head
@@ -719,8 +717,7 @@ class Index:
         it is now is told. Raises UsageError for paths together with `where`.
         """
         if paths is None:
-            condition = parse_condition(where) if isinstance(where, str) else where
-            return self._store.selected_media(Selection(condition))
+            return self._store.selected_media(selection_of(where))
         if where is not None:
             raise UsageError("both paths and where are given: give one of them")
         return indexed_below(map(Path, paths), self._store, on_failure=on_failure)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from clipsearch.textfiles import write_durably
 
 
 def save_durably(path: Path, values: Mapping[str, Any]) -> None:
@@ -18,12 +19,4 @@ def save_durably(path: Path, values: Mapping[str, Any]) -> None:
     """
     content = io.BytesIO()  # of a file that cannot be written torch would not say why
     torch.save(values, content)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_durably(path, content.getbuffer())

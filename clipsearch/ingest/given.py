@@ -17,6 +17,7 @@ from clipsearch.media.sampling import WINDOW_SECONDS
 from clipsearch.store.manifest import AudioSettings
 from clipsearch.store.recipes import check_recipe
 from clipsearch.store.store import Store
+from clipsearch.textfiles import is_unicode
 from clipsearch.types import MEDIA_KINDS, Failure
 
 _LEFT_OUT = {
@@ -116,11 +117,9 @@ def check_built(store: Store, *, model: str, recipe: str | None, catalog: str | 
 
 def check_utf8(path: str | os.PathLike[str]) -> None:
     """Raise UsageError for a path that no database can hold."""
-    try:
-        str(path).encode()
-    except UnicodeEncodeError:
+    if not is_unicode(path):
         shown = os.fsencode(path).decode(errors="replace")
-        raise UsageError(f"{shown} is not valid UTF-8: rename it first") from None
+        raise UsageError(f"{shown} is not valid UTF-8: rename it first")
 
 
 def split_missing(

@@ -11,6 +11,7 @@ from clipsearch.ingest.changes import find_media
 from clipsearch.media import kind_of
 from clipsearch.media.discover import WalkSpec, discover
 from clipsearch.store.store import Store
+from clipsearch.textfiles import is_unicode
 from clipsearch.types import Failure, FoundFile, MediaKind, StoredMedia
 
 NOT_TEXT = "its name is not valid UTF-8: rename it"
@@ -37,7 +38,7 @@ def named_files(
         for file in files:
             if isinstance(file, Failure):
                 on_failure(file)
-            elif not _is_text(file.path):  # no index has it, and no output format can say it
+            elif not is_unicode(file.path):  # no index has it, and no output format can say it
                 on_failure(Failure(file.path, NOT_TEXT))
             else:
                 yield file
@@ -74,7 +75,7 @@ def indexed_below(
 def current_media(path: Path, store: Store) -> StoredMedia | None:
     """What an index has of a file as it is now."""
     try:
-        return find_media(store.catalog, path)[1] if _is_text(path) else None
+        return find_media(store.catalog, path)[1] if is_unicode(path) else None
     except MediaError:
         return None  # whoever reads it says why
 
@@ -104,11 +105,3 @@ def _alone(
 
 def _absolute(path: Path) -> Path:
     return Path(os.path.abspath(path.expanduser()))  # noqa: PTH100, as links are indexed
-
-
-def _is_text(path: Path) -> bool:
-    try:
-        str(path).encode()
-    except UnicodeEncodeError:
-        return False
-    return True

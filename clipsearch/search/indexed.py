@@ -17,6 +17,7 @@ from clipsearch.search.reading import check_within, distance
 from clipsearch.search.subtitled import subtitles_of
 from clipsearch.store.lookup import NO_MEDIA
 from clipsearch.store.store import Store
+from clipsearch.textfiles import is_unicode
 from clipsearch.types import (
     SOURCES,
     MediaKind,
@@ -136,11 +137,7 @@ class Indexed:
 
 def _is_text(path: Path) -> bool:
     """Whether a path, and where it leads, is Unicode."""
-    try:
-        (os.path.abspath(path) + os.path.realpath(path)).encode()  # noqa: PTH100
-    except UnicodeEncodeError:
-        return False
-    return True
+    return is_unicode(os.path.abspath(path)) and is_unicode(os.path.realpath(path))  # noqa: PTH100
 
 
 def _row(units: VideoFrames, seconds: float | None) -> Vectors:

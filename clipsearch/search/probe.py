@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from clipsearch.errors import UsageError
-from clipsearch.textfiles import read_bounded
+from clipsearch.textfiles import read_bounded, write_durably
 from clipsearch.types import UNIT_NORM_TOLERANCE
 
 FORMAT = "clipsearch probe"
@@ -73,13 +73,7 @@ class Probe:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write it as JSON, over what is there, whole or not at all. Raises OSError."""
-        target = Path(path)
-        temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-        try:
-            temporary.write_bytes(self.to_json().encode())
-            temporary.replace(target)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_durably(Path(path), self.to_json().encode())
 
     def to_json(self) -> str:
         """What `load` reads: the numbers to the bit, the version, and a checksum over all."""
