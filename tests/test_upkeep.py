@@ -140,9 +140,9 @@ def test_training_draws_from_every_segment(index, stored, monkeypatch):
     seen = []
     train = writer_module.train
 
-    def spy(sample, *rest):
+    def spy(sample, *rest, **options):
         seen.append(sample.copy())
-        return train(sample, *rest)
+        return train(sample, *rest, **options)
 
     monkeypatch.setattr(writer_module, "train", spy)
     monkeypatch.setattr(writer_module, "training_rows", lambda *_: 1000)

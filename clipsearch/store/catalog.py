@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,9 @@ from sqlalchemy.engine import Connection, RowMapping
 
 from clipsearch.errors import IndexDamagedError
 from clipsearch.store import pooling, schema, statements
+from clipsearch.store.changing import Stop, never
 from clipsearch.store.filtered import Filtering
+from clipsearch.store.moves import Moves
 from clipsearch.store.pooling import PoolingFacts
 from clipsearch.store.quantiser import NAME, QuantiserFacts, parse_facts
 from clipsearch.store.roots import Rooted
@@ -137,8 +139,9 @@ class Catalog(Filtering, Tagging, Rooted):
             schema.media.c.content_hash == content_hash, schema.media.c.state == "ready"
         )
         with self._reading() as db:
-            roots = self._roots(db)
-            return [statements.stored(row, roots) for row in db.execute(query).mappings()]
+            rows = db.execute(query).mappings().all()
+            roots = self._roots(db) if rows else {}  # of a new file there are none
+            return [statements.stored(row, roots) for row in rows]
 
     def counts(self) -> dict[str, int]:
         """Files by kind (`image`, `video`), and `failed` ones."""
@@ -265,35 +268,16 @@ class Catalog(Filtering, Tagging, Rooted):
             self._put_media(db, [failed])
 
     def replace_segments(
-        self,
-        old_ids: Sequence[int],
-        new: NewSegment | None,
-        place: Callable[[RowRange], int],
+        self, new: NewSegment | None, moves: Sequence[Moves], stop: Stop = never
     ) -> None:
-        """Publish a merged segment, or none when no rows are left, instead of others.
-
-        place: the first row that a live range of the old segments has in the new one.
+        """Publish a merged segment, or none when no rows are left, instead of those that `moves`
+        are of. Raises StoppedError, and changes nothing, when `stop` says so.
         """
-        table = schema.ranges
-        statement = (
-            sa.update(table)
-            .where(table.c.media_id == sa.bindparam("of_media"))
-            .where(table.c.kind == sa.bindparam("of_kind"))
-            .values(segment_id=sa.bindparam("to_segment"), first_row=sa.bindparam("to_row"))
-        )
+        old_ids = [one.segment_id for one in moves]
         with self._writing() as db:
             segment_id = None if new is None else statements.insert_segment(db, new)
-            for part in statements.ranges_in(db, old_ids):
-                places = [
-                    {
-                        "of_media": old.media_id,
-                        "of_kind": old.kind,
-                        "to_segment": segment_id,
-                        "to_row": place(old),
-                    }
-                    for old in part
-                ]
-                db.execute(statement, places)
+            for one in moves:
+                one.enter(db, segment_id, stop)
             retiring = sa.select(schema.segments.c.name).where(schema.segments.c.id.in_(old_ids))
             names = [row.name for row in db.execute(retiring)]
             retired = [*json.loads(statements.setting(db, "retired", "[]")), *names]

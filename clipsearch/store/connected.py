@@ -24,6 +24,7 @@ class Connected:
         self._writes = engine.execution_options(**{IMMEDIATE: True})
         self._folder = index_folder
         self._shared = threading.local()  # a connection of this thread, inside `one_state`
+        self.changing = threading.RLock()  # held by the one thread that changes something
         inside = index_folder / SQLITE_FILE
         self._file = inside if inside.exists() else None
 
@@ -68,7 +69,12 @@ class Connected:
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
-        with self._checked(), translated_errors(self._engine), self._writes.begin() as db:
+        with (
+            self.changing,  # else PostgreSQL refuses the second of two transactions
+            self._checked(),
+            translated_errors(self._engine),
+            self._writes.begin() as db,
+        ):
             statements.add_to_setting(db, "generation", 1, start=0)
             yield db
 

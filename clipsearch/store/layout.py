@@ -55,6 +55,8 @@ def pieces_of(
             if batch is None:
                 continue
             mine = [i for i, unit in enumerate(batch.units) if unit.kind == kind]
+            if not mine:
+                continue
             vectors.append(batch.vectors[mine])
             unknown = np.full(len(mine), np.nan, np.float32)
             norms.append(unknown if batch.norms is None else batch.norms[mine])

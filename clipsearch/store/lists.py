@@ -38,7 +38,7 @@ ALIGNMENT = 64
 ID_BYTES = 8
 BLOCK_ROWS = 32  # fast-scan codes come in blocks of so many rows
 OTHER_BLOCK_ROWS = 8  # so that the rows behind the codes are aligned
-FILL_ROWS = 65_536
+FILL_ROWS = 8192  # larger blocks are no faster, and 16 MB at 512 dimensions
 
 
 def write_lists(quantiser: Quantiser, vectors: ArrayFile, folder: Path, salt: np.uint64) -> None:

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipsearch.store.lookup import LOOKUP_TYPE, Lookup
+from clipsearch.store.moves import Moves
 from clipsearch.store.segment import Piece, Rows
-from clipsearch.store.statements import RowRange
 from clipsearch.types import UNIT_KINDS, UnitKind
 
-COPY_ROWS = 32_768  # vectors in memory at once: 32 MB at 512 dimensions
+COPY_ROWS = 2048  # vectors in memory at once: 2 MB at 512 dimensions, so indexing stays flat
 
 
 class Source(Protocol):
@@ -55,12 +55,9 @@ class Merge:
                 self._places[part.segment_id][rows[mine]] = mine + cursor
             cursor += len(rows)
 
-    def place(self, old: RowRange) -> int:
-        """Where the first row of a live range goes; the rest of the range follows it."""
-        places = self._places[old.segment_id][old.first_row : old.first_row + old.row_count]
-        if len(places) < old.row_count or (np.diff(places) != 1).any() or places[0] < 0:
-            raise ValueError(f"rows of media {old.media_id} are not where they should be: {old}")
-        return int(places[0])
+    def moves(self) -> list[Moves]:
+        """Where the live rows of each segment go."""
+        return [Moves.of(segment_id, places) for segment_id, places in self._places.items()]
 
     def pieces(self, dim: int) -> Iterator[Piece]:
         """The rows, some at a time."""

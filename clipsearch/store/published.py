@@ -12,6 +12,7 @@ from typing import TypeVar
 from clipsearch.errors import IndexDamagedError
 from clipsearch.store.arrays import PageBudget
 from clipsearch.store.catalog import Catalog
+from clipsearch.store.gpu import Gpu
 from clipsearch.store.manifest import SEGMENTS, Manifest, load_manifest
 from clipsearch.store.quantiser import Quantiser, QuantiserFacts
 from clipsearch.store.segment import Segment, open_segment
@@ -32,6 +33,7 @@ class Published:
         self.folder = folder
         self.manifest = manifest
         self.catalog = catalog
+        self.gpu: Gpu | None = None  # that may be used, if that pays
         self._snapshots: dict[Source, Snapshot] = {}  # all of one generation, or none
         self._stamp: object = None  # what the catalog's files looked like then
         self._budget = PageBudget()

@@ -252,6 +252,8 @@ class Segment:
 
     def take(self, rows: Rows, out: NDArray[np.float16] | None = None) -> NDArray[np.float16]:
         """(len(rows), dim) stored vectors of scattered rows."""
+        if out is None and _are_neighbours(rows):  # mapped, they would stay in memory
+            return self.vectors(int(rows[0]), len(rows))
         vectors = self._vectors.take(rows, out)
         self._check_vectors(vectors, rows)
         return vectors
@@ -348,6 +350,11 @@ def open_segment(
                 f"of kind {kind}"
             )
     return segment
+
+
+def _are_neighbours(rows: Rows) -> bool:
+    span = len(rows) - 1
+    return bool(span > 0 and rows[-1] - rows[0] == span and (np.diff(rows) == 1).all())
 
 
 def _places_in_order(

@@ -17,6 +17,7 @@ from clipsearch.store.exact import (
     Scorers,
     merge_rankings,
 )
+from clipsearch.store.gpu import Copies, Gpu, Part
 from clipsearch.store.lookup import LOOKUP_TYPE, Lookup
 from clipsearch.store.manifest import Tuning
 from clipsearch.store.merge import live_mask
@@ -58,12 +59,19 @@ class _Wanted:
     exact: bool
     width: Width | None
     chosen: Chosen | None
+    gpu: Gpu | None
 
     def live(self, view: View) -> tuple[Mask | None, int]:
         """(rows,) True for the rows of a segment that may be found, None for all; and how many."""
         if self.chosen is None:
             return view.live(self.kinds)
         return self.chosen.live(view, self.kinds)
+
+    def copies(self, views: Sequence[View], queries: int) -> Copies:
+        """What of the segments is on a GPU."""
+        if self.gpu is None:
+            return {}
+        return self.gpu.copies([view.segment for view in views], queries)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,13 +173,15 @@ class Snapshot:
         exact: bool = False,
         width: Width | None = None,
         chosen: Chosen | None = None,
+        gpu: Gpu | None = None,
     ) -> list[Ranking]:
         """For each query the up to `k` best (scores, places) among live rows of `kinds`.
 
         Scores are exact cosines. Fewer than `k` come back only when there are no more. `width`
-        overrides what `width()` says. chosen: the rows that may be found.
+        overrides what `width()` says. chosen: the rows that may be found. gpu: may be used, if that
+        pays; all that is copied there is searched exactly.
         """
-        wanted = _Wanted(k, tuple(kinds), exact, width, chosen)
+        wanted = _Wanted(k, tuple(kinds), exact, width, chosen, gpu)
         results: list[Ranking] = []
         for first in range(0, len(queries), QUERIES_AT_ONCE):
             part = np.ascontiguousarray(queries[first : first + QUERIES_AT_ONCE])
@@ -259,17 +269,20 @@ class Snapshot:
     def _nearest(self, queries: Vectors, wanted: _Wanted) -> list[Ranking]:
         parts: list[list[Ranking]] = [[] for _ in queries]
         probed: dict[str, _Probed] = {}
+        copies, on_gpu = wanted.copies(self.views, len(queries)), list[Part]()
         for start, view in zip(self._starts.tolist(), self.views, strict=True):
             mask, live = wanted.live(view)
             lists = view.segment.lists
-            if live and not wanted.exact and lists is not None and self._is_probed(view, live):
+            if view.segment in copies and live * SCATTERED >= _count(view, wanted.kinds):
+                on_gpu.append(Part(copies[view.segment], start, mask))
+            elif live and not wanted.exact and lists is not None and self._is_probed(view, live):
                 before = probed.get(lists.quantiser.facts.name, _Probed(lists.quantiser))
                 probed[lists.quantiser.facts.name] = before.with_rows(live, view)
             elif live:
                 found = self._scan(view, queries, wanted.k, mask, live)
                 for kept, ranking in zip(parts, found, strict=True):
                     kept.append((ranking[0], ranking[1] + start))
-        short: set[int] = set()
+        short = self._propose(queries, wanted, on_gpu, parts) if on_gpu else set[int]()
         for one in probed.values():
             own = wanted.width or one.widened(self.width(one.quantiser))
             wide = Width(own.nprobe, max(own.candidates, wanted.k))
@@ -281,11 +294,27 @@ class Snapshot:
                     kept.append(self._rank(queries[at], places, wanted.k))
         results = [merge_rankings(part, wanted.k) for part in parts]
         if short:
-            again, everything = sorted(short), replace(wanted, exact=True, width=None)
+            again = sorted(short)
+            everything = replace(wanted, exact=True, width=None, gpu=None)
             scanned = self._nearest(queries[again], everything)
             for at, ranking in zip(again, scanned, strict=True):
                 results[at] = ranking
         return results
+
+    def _propose(
+        self, queries: Vectors, wanted: _Wanted, on_gpu: list[Part], parts: list[list[Ranking]]
+    ) -> set[int]:
+        """Rank what a GPU proposes; the queries for which that may not be all."""
+        assert wanted.gpu is not None, "only a GPU has copies"
+        short = set()
+        found = wanted.gpu.propose(queries, on_gpu, wanted.kinds, wanted.k)
+        for at, places in enumerate(found):
+            if places is None:
+                short.add(at)
+            elif len(places):
+                ranking = self._rank(queries[at], places, len(places))
+                parts[at].append(merge_rankings([ranking], wanted.k))  # ties as in a scan
+        return short
 
     def _is_probed(self, view: View, live: int) -> bool:
         """Whether a segment is searched by its lists; few rows are scanned: exact, and as fast."""
@@ -334,6 +363,12 @@ class Snapshot:
             mine = np.flatnonzero(owners == number)
             split.append((self.views[number], mine, places[mine] - self._starts[number]))
         return split
+
+
+def _count(view: View, kinds: Sequence[UnitKind]) -> int:
+    """Rows of `kinds`, dead ones too."""
+    blocks = view.segment.blocks
+    return sum(blocks[kind][1] - blocks[kind][0] for kind in kinds)
 
 
 def _most_promising(parts: Sequence[Ranking], count: int) -> Ranking:

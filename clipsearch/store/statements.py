@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 POOLED: UnitKind = "pooled"
 LOST = "its part of the index was damaged: index it again"
-RANGES_AT_ONCE = 10_000
+RANGES_AT_ONCE = 1000
 IN_LIMIT = 500  # values in one IN (...): below every database's limit
 
 

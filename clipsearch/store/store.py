@@ -127,7 +127,7 @@ class Store(Published):
             self._load_manifest()  # another writer may have changed it
             if self.manifest.format_version < FORMAT_VERSION:
                 self.update_manifest(format_version=FORMAT_VERSION)
-            writer = Writer(self.folder, self.manifest, self.catalog)
+            writer = Writer(self.folder, self.manifest, self.catalog, self.gpu)
             if sweep:
                 writer.sweep()
             try:
@@ -153,7 +153,9 @@ class Store(Published):
         self.check_queries(queries, source)
         snapshot, chosen = self._chosen(source, selection)
         results = []
-        found = snapshot.nearest(queries, k=k, kinds=kinds, exact=exact, chosen=chosen)
+        found = snapshot.nearest(
+            queries, k=k, kinds=kinds, exact=exact, chosen=chosen, gpu=self.gpu
+        )
         for scores, places in found:
             units = scored_units(snapshot.rows(places), scores)
             results.append(sorted(units, key=lambda unit: (-unit.score, unit.id)))
@@ -174,7 +176,9 @@ class Store(Published):
         snapshot, chosen = self._chosen(source, selection)
         scores = np.full((len(queries), k), -np.inf, np.float32)
         ids = np.full((len(queries), k), -1, np.int64)
-        found = snapshot.nearest(queries, k=k, kinds=kinds, exact=exact, chosen=chosen)
+        found = snapshot.nearest(
+            queries, k=k, kinds=kinds, exact=exact, chosen=chosen, gpu=self.gpu
+        )
         rows = snapshot.rows(np.concatenate([places for _, places in found] or [ids[:0, 0]]))
         cursor = 0
         for number, (own, places) in enumerate(found):
@@ -193,7 +197,7 @@ class Store(Published):
     ) -> tuple[list[int], list[float]]:
         """The files of the k units nearest to a (1, dim) unit row, and their exact cosines."""
         snapshot, chosen = self._chosen(_source_of(kinds), selection)
-        [(scores, places)] = snapshot.nearest(query, k=k, kinds=kinds, chosen=chosen)
+        [(scores, places)] = snapshot.nearest(query, k=k, kinds=kinds, chosen=chosen, gpu=self.gpu)
         return snapshot.rows(places)["media_id"].tolist(), scores.tolist()
 
     def selected_media(self, selection: Selection | None = None) -> Iterator[StoredMedia]:

@@ -43,7 +43,7 @@ def compact(
     with store.writing(wait=wait) as writer:
         if wish is not None and wish != store.manifest.recipe:
             store.update_manifest(recipe=wish)
-            writer = Writer(store.folder, store.manifest, store.catalog)
+            writer = Writer(store.folder, store.manifest, store.catalog, store.gpu)
         writer.compact(memory=memory_bytes(), retrain=retrain, on_step=on_step)
 
 

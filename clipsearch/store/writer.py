@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import errno
 import shutil
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,6 +15,15 @@ from numpy.typing import NDArray
 from clipsearch.errors import IndexDamagedError, UsageError
 from clipsearch.store.arrays import PageBudget
 from clipsearch.store.catalog import Catalog
+from clipsearch.store.changing import (
+    Stop,
+    StoppedError,
+    alone,
+    never,
+    until,
+    where_there_is_room,
+)
+from clipsearch.store.gpu import Gpu
 from clipsearch.store.grouping import Plan, due_merges, groups
 from clipsearch.store.layout import layout_of, pieces_of, row_count
 from clipsearch.store.lookup import NO_MEDIA, Lookup
@@ -53,6 +62,7 @@ DAMAGED = "damaged"  # what a repair gave up, for people to look into
 TEMPORARY = ".tmp"
 
 UNPOOLED = "videos go by their mean now: `clipsearch repool` makes the rows of a head anew"
+TIDIED_ROWS = 600_000  # hashing and syncing so many, which cannot be given up, takes a second
 DEAD_SHARE = 0.5  # a segment with more dead rows is written anew
 
 
@@ -67,10 +77,16 @@ class Loss:
 
 
 class Writer:
-    """What may change a store. Made by `Store.writing`, which holds the lock."""
+    """What may change a store. Made by `Store.writing`, which holds the lock. Safe to share between
+    threads, which wait for each other; a merge may take seconds.
+    """
 
-    def __init__(self, folder: Path, manifest: Manifest, catalog: Catalog) -> None:
+    def __init__(
+        self, folder: Path, manifest: Manifest, catalog: Catalog, gpu: Gpu | None = None
+    ) -> None:
+        """gpu: trains quantisers, if there is one."""
         self._folder, self._manifest, self.catalog = folder, manifest, catalog
+        self._gpu = gpu
         self._budget = PageBudget()
         self._opened: dict[str, Quantiser] = {}
         self.losses: list[Loss] = []  # what `sweep` found damaged, for the user
@@ -79,6 +95,7 @@ class Writer:
         """Go on by a manifest that was changed meanwhile."""
         self._manifest = manifest
 
+    @alone
     def sweep(self, *, accept_loss: bool = False) -> None:
         """Save what is left of segments that cannot be opened any more; then remove what an
         interrupted writer left behind: folders that the catalog does not know.
@@ -158,6 +175,7 @@ class Writer:
             if len(missing):
                 yield folder
 
+    @alone
     def publish(self, media: Sequence[EncodedMedia]) -> None:
         """Make files searchable: one new segment a source, one catalog transaction.
 
@@ -183,6 +201,7 @@ class Writer:
         ]  # fmt: skip
         self.catalog.add_segments(segments, entries)
 
+    @alone
     def publish_vectors(
         self, vectors: NDArray[np.float16], rows: Lookup, columns: Sequence[bytes]
     ) -> NDArray[np.int64]:
@@ -203,6 +222,7 @@ class Writer:
         self.catalog.add_segments([self._write(iter(pieces), len(rows), "visual")])
         return ids
 
+    @alone
     def remove_vectors(self, ids: NDArray[np.int64]) -> int:
         """Make rows dead that were added as vectors; how many there were.
 
@@ -230,6 +250,7 @@ class Writer:
             self.catalog.kill_rows(dead)
         return count
 
+    @alone
     def publish_pooled(
         self, facts: PoolingFacts | None, pooled: Iterable[PooledWindows], count: int
     ) -> None:
@@ -240,6 +261,7 @@ class Writer:
         segment = self._write(rows.pieces(), count, "visual") if count else None
         self.catalog.replace_pooled(facts, segment, rows.ranges)
 
+    @alone
     def put_failure(
         self,
         file: FoundFile,
@@ -251,17 +273,28 @@ class Writer:
         ids, _ = self.catalog.ids_for([file])
         self.catalog.put_failure(NewMedia(ids[0], file, content_hash, None, reason, {}, read))
 
+    @alone
     def maintain(self) -> None:
-        """Merge small segments and those with many dead rows.
+        """Merge small segments, write those with many dead rows anew, and make lists where they are
+        missing.
 
         With a recipe that was chosen by hand, train its quantiser once there are rows enough. A
         disk that is too full for that is left to the next time: everything is published already.
         """
-        try:
+        with where_there_is_room():
             self._maintain()
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
+
+    @alone
+    def tidy(self, stop: Stop = never) -> None:
+        """Merge small segments between publications: no large ones, and without lists, so that it
+        takes seconds at most. `maintain` does the rest at the end.
+
+        stop: asked often; when it says so, the merge in progress is given up.
+        """
+        with where_there_is_room(), suppress(StoppedError):
+            for group in due_merges(self.catalog.segments()):
+                if sum(entry.live_rows for entry in group) <= TIDIED_ROWS:
+                    self._merge(group, None, stop)
 
     def _maintain(self) -> None:
         wish = self._manifest.recipe
@@ -271,11 +304,11 @@ class Writer:
                 if rows >= SMALLEST_TRAINING_ROWS:
                     self.compact(memory=0)
                     return
+        for group in due_merges(self.catalog.segments()):
+            self._merge(group, self._current(group[0].source))
         for entry in self.catalog.segments():
             if entry.dead_rows > entry.row_count * DEAD_SHARE or self._lacks_lists(entry):
                 self._merge([entry], self._current(entry.source))
-        for group in due_merges(self.catalog.segments()):
-            self._merge(group, self._current(group[0].source))
 
     def _entries(self, source: Source) -> list[SegmentEntry]:
         return [entry for entry in self.catalog.segments() if entry.source == source]
@@ -283,7 +316,6 @@ class Writer:
     def sources(self) -> list[Source]:
         """Those with segments or quantisers, and the one that every index has."""
         used = {entry.source for entry in self.catalog.segments()} | {"visual"}
-        used |= {facts.source for facts in self.quantisers()}
         used |= {facts.source for facts in self.quantisers()}
         return [source for source in SOURCES if source in used]
 
@@ -304,6 +336,7 @@ class Writer:
         )
         return Plan(recipe, rows, current, retrain)
 
+    @alone
     def compact(
         self, *, memory: int, retrain: bool = False, on_step: Callable[[str], None] = lambda _: None
     ) -> None:
@@ -328,7 +361,8 @@ class Writer:
             if plan.retrain or retrain:
                 on_step(f"training {plan.recipe.name} for {plan.rows} vectors")
                 sample = self._sample(plan.recipe, source)
-                facts = train(sample, plan.recipe, plan.rows, self._folder)
+                clusterer = self._gpu.clusterer(sample.shape[1]) if self._gpu else None
+                facts = train(sample, plan.recipe, plan.rows, self._folder, clusterer=clusterer)
                 facts = replace(facts, source=source)
                 self.catalog.set_setting("quantisers", dump_facts([*self.quantisers(), facts]))
                 new = self._quantiser(facts)
@@ -343,6 +377,7 @@ class Writer:
             kept = [facts for facts in self.quantisers() if facts.source != source]
             self.catalog.set_setting("quantisers", dump_facts(kept))
 
+    @alone
     def rebuild(self, entry: SegmentEntry, reason: str, *, accept_loss: bool) -> Loss:
         """Write a damaged segment anew from what is left of it; media that lost rows are read
         again by the next `index`. If all that they lost is what a head made of them, which their
@@ -392,6 +427,7 @@ class Writer:
         dim = self._manifest.dim_of(entry.source)
         return open_segment(folder, entry, dim, self._budget, find)
 
+    @alone
     def forget_quantisers(self, names: Collection[str]) -> None:
         """Give quantisers up: segments with lists of theirs are scanned until `compact`."""
         self._keep_quantisers([facts for facts in self.quantisers() if facts.name not in names])
@@ -488,28 +524,39 @@ class Writer:
         wanted = quantiser.facts.name if quantiser and segment.row_count >= SCANNED_ROWS else None
         return segment.version == SEGMENT_VERSION and segment.facts["quantiser"] == wanted
 
-    def _merge(self, entries: Sequence[SegmentEntry], quantiser: Quantiser | None) -> None:
-        """Make one segment of several, without their dead rows; with lists if it is large."""
+    def _merge(
+        self, entries: Sequence[SegmentEntry], quantiser: Quantiser | None, stop: Stop = never
+    ) -> None:
+        """Make one segment of several, without their dead rows; with lists if it is large.
+
+        Raises StoppedError.
+        """
         parts = []
         for entry in entries:
             segment = self.open(entry)
             live = live_rows(segment.blocks, segment.row_count, entry.dead)
             parts.append(MergePart(entry.id, segment, segment.row_count, live))
-        self._merge_parts(parts, entries, quantiser)
+        self._merge_parts(parts, entries, quantiser, stop)
 
     def _merge_parts(
         self,
         parts: Sequence[MergePart],
         entries: Sequence[SegmentEntry],
         quantiser: Quantiser | None,
+        stop: Stop = never,
     ) -> None:
         merge = Merge(parts)
         new = None
         if merge.row_count:
             [source] = {entry.source for entry in entries}
-            pieces = merge.pieces(self._manifest.dim_of(source))
+            pieces = until(stop, merge.pieces(self._manifest.dim_of(source)))
             new = self._write(pieces, merge.row_count, source, quantiser)
-        self.catalog.replace_segments([entry.id for entry in entries], new, merge.place)
+        try:
+            self.catalog.replace_segments(new, merge.moves(), stop)
+        except StoppedError:
+            if new is not None:
+                _remove(self._folder / SEGMENTS / new.name)
+            raise
         for entry in entries:
             _remove(self._folder / SEGMENTS / entry.name)
 
