@@ -14,7 +14,7 @@ from typing import Any
 from clipsearch.errors import UsageError
 from clipsearch.media.kinds import SUFFIXES, kind_of, subtitle_stems
 from clipsearch.media.sampling import SamplingSpec, Window, parse_sampling, windows
-from clipsearch.media.spec import AudioSpec, ReadSpec
+from clipsearch.media.spec import AudioSpec, ReadingStoppedError, ReadSpec
 from clipsearch.types import FoundFile, MediaKind, MediaStream, SoundStream, Unit
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "SUFFIXES",
     "AudioSpec",
     "ReadSpec",
+    "ReadingStoppedError",
     "SamplingSpec",
     "Window",
     "embedded_subtitles",
@@ -47,31 +48,40 @@ def _reader(name: str) -> Any:
         return import_module(f"clipsearch.media.{name}")
 
 
-def _image(path: Path, spec: ReadSpec) -> MediaStream:
+Stop = Callable[[], bool]
+
+
+def _image(path: Path, spec: ReadSpec, stop: Stop | None = None) -> MediaStream:
     stream: MediaStream = _reader("image").open_image(path, spec)
     return stream
 
 
-def _video(path: Path, spec: ReadSpec) -> MediaStream:
-    stream: MediaStream = _reader("video").open_video(path, spec)
+def _video(path: Path, spec: ReadSpec, stop: Stop | None = None) -> MediaStream:
+    stream: MediaStream = _reader("video").open_video(path, spec, stop=stop)
     return stream
 
 
-# What is seen. A reader takes a path and a ReadSpec, returns a MediaStream and raises MediaError
-# for bad files.
-READERS: dict[MediaKind, Callable[[Path, ReadSpec], MediaStream]] = {
+# What is seen. A reader takes a path, a ReadSpec and, where it may take long, what tells it to
+# stop; it returns a MediaStream and raises MediaError for bad files.
+READERS: dict[MediaKind, Callable[..., MediaStream]] = {
     "image": _image,
     "video": _video,
 }
 
 
 def open_media(
-    file: FoundFile | Path, spec: ReadSpec, *, kind: MediaKind | None = None
+    file: FoundFile | Path,
+    spec: ReadSpec,
+    *,
+    kind: MediaKind | None = None,
+    stop: Stop | None = None,
 ) -> MediaStream:
     """Open one file. Its units come as they are asked for, each with (h, w, 3) uint8 RGB pixels.
 
-    `kind` is needed only for a path whose suffix does not tell. Raises MediaError when the file
-    cannot be read, here or while iterating, and UsageError when the kind is not known.
+    `kind` is needed only for a path whose suffix does not tell. `stop` is asked every few packets
+    of a video, whose next unit may be far: once it says True, ReadingStoppedError is raised. Raises
+    MediaError when the file cannot be read, here or while iterating, and UsageError when the kind
+    is not known.
     """
     path = file.path if isinstance(file, FoundFile) else file
     known = file.kind if isinstance(file, FoundFile) else kind or kind_of(path.name)
@@ -79,7 +89,7 @@ def open_media(
         raise UsageError(f"{path.name!r} has no suffix of a picture or a video: give its kind")
     if known not in READERS:
         raise UsageError(f"{path.name!r} is of kind {known}: use one of {', '.join(READERS)}")
-    return READERS[known](path, spec)
+    return READERS[known](path, spec, stop)
 
 
 def open_audio(path: Path, spec: AudioSpec) -> SoundStream:

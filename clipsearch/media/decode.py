@@ -14,7 +14,7 @@ from av.stream import Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from clipsearch.media.timeline import CONTAINER_TICK, Clock, Timeline, packets_of
+from clipsearch.media.timeline import CONTAINER_TICK, Clock, Stop, Timeline, check_stop, packets_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,31 +27,79 @@ class Decoded:
     number: int
 
 
-class Decoder:
-    """Decodes one stream of an open container, once, from its start, and closes it at the end."""
+class VideoPackets:
+    """The packets of one stream of an open container, once, from where it stands; then None, to
+    flush its decoder. A file that breaks off ends there.
+
+    undecodable: how often reading or decoding failed.
+    """
 
     def __init__(
         self,
         container: InputContainer,
         stream: VideoStream,
         timeline: Timeline,
-        keyframes_only: bool,
+        stop: Stop | None = None,
     ) -> None:
-        self._container = container
-        self._stream = stream
-        self._timeline = timeline
-        self._keyframes_only = keyframes_only
-        self._undecodable = 0
-        self._read_end = Fraction(0)  # of the packets of all streams read
-        self._video_read_end = Fraction(0)
-        stream.thread_type = "AUTO"
-        if keyframes_only:
-            stream.codec_context.skip_frame = "NONKEY"
+        self.container = container
+        self.stream = stream
+        self.timeline = timeline
+        self._stop = stop
+        self.undecodable = 0
+        self._ends: dict[int, tuple[int, Fraction]] = {}  # of each stream, in its own ticks
+
+    def __iter__(self) -> Iterator[Packet[VideoStream] | None]:
+        """Raises ReadingStoppedError where it is told to stop.
+
+        Where the header has only the whole file's duration, all streams are read, because the
+        sound may last longer than the video.
+        """
+        everything = self.timeline.video_end is None
+        streams: list[Stream] = list(self.container.streams) if everything else [self.stream]
+        try:
+            for number, packet in enumerate(packets_of(self.container, *streams)):
+                check_stop(self._stop, number)
+                self._note_end(packet)
+                if packet.stream_index == self.stream.index and packet.size:
+                    yield cast("Packet[VideoStream]", packet)
+        except av.FFmpegError:
+            self.undecodable += 1
+        yield None
+
+    def read_end(self, stream: Stream | None = None) -> Fraction:
+        """Where what was read so far ends, in seconds, at least 0: one stream, or all of them."""
+        known = self._ends if stream is None else {stream.index} & self._ends.keys()
+        ends = (self.timeline.seconds(*self._ends[index]) for index in known)
+        return max([Fraction(0), *ends])
+
+    def _note_end(self, packet: Packet[Stream]) -> None:
+        stamp = packet.dts if packet.pts is None else packet.pts
+        if stamp is None:
+            return
+        end = stamp + (packet.duration or 0)
+        known = self._ends.get(packet.stream_index)
+        if known is None:
+            if packet.time_base is not None:
+                self._ends[packet.stream_index] = end, packet.time_base
+        elif end > known[0]:
+            self._ends[packet.stream_index] = end, known[1]
+
+
+class Decoder:
+    """Decodes one stream, once, and closes its container at the end."""
+
+    def __init__(self, packets: VideoPackets, *, keyframes: bool) -> None:
+        self._packets = packets
+        self._stream = packets.stream
+        self._timeline = packets.timeline
+        self._keyframes_only = keyframes
+        if keyframes:
+            self._stream.codec_context.skip_frame = "NONKEY"
 
     def hint(self) -> str:
         """What may explain that no frame came."""
-        if self._undecodable:
-            return f" ({self._undecodable} packets undecodable)"
+        if self._packets.undecodable:
+            return f" ({self._packets.undecodable} packets undecodable)"
         return ": no key frame, sample by fps instead" if self._keyframes_only else ""
 
     def frames(self) -> Iterator[Decoded]:
@@ -62,7 +110,8 @@ class Decoder:
         clock = Clock(self._timeline, self._stream.time_base or CONTAINER_TICK)
         frames_end = Fraction(0)
         number = -1
-        with self._container:
+        packets = self._packets
+        with packets.container:
             for frame in self._decode():
                 number += 1
                 start, end = clock.span(frame)
@@ -71,11 +120,11 @@ class Decoder:
                     yield Decoded(frame, start, end, number)
             if number < 0:
                 return
-            reached = self._video_read_end if self._keyframes_only else frames_end
-            self._timeline.check_complete(reached, self._read_end, self._undecodable)
+            reached = packets.read_end(self._stream) if self._keyframes_only else frames_end
+            self._timeline.check_complete(reached, packets.read_end(), packets.undecodable)
 
     def _decode(self) -> Iterator[VideoFrame]:
-        for packet in self._packets():
+        for packet in self._packets:
             if packet is not None and self._keyframes_only and not packet.is_keyframe:
                 continue
             try:
@@ -83,31 +132,4 @@ class Decoder:
             except av.EOFError:
                 return  # flushed before
             except av.FFmpegError:
-                self._undecodable += 1
-
-    def _packets(self) -> Iterator[Packet[VideoStream] | None]:
-        """The video's packets, then None to flush. A file that breaks off ends there.
-
-        Where the header has only the whole file's duration, all streams are read, because the
-        sound may last longer than the video.
-        """
-        everything = self._timeline.video_end is None
-        streams: list[Stream] = list(self._container.streams) if everything else [self._stream]
-        try:
-            for packet in packets_of(self._container, *streams):
-                is_video = packet.stream.index == self._stream.index
-                self._note_end(packet, is_video)
-                if is_video and packet.size:
-                    yield cast("Packet[VideoStream]", packet)
-        except av.FFmpegError:
-            self._undecodable += 1
-        yield None
-
-    def _note_end(self, packet: Packet[Stream], is_video: bool) -> None:
-        stamp = packet.dts if packet.pts is None else packet.pts
-        if stamp is None or packet.time_base is None:
-            return
-        end = self._timeline.seconds(stamp + (packet.duration or 0), packet.time_base)
-        self._read_end = max(self._read_end, end)
-        if is_video:
-            self._video_read_end = max(self._video_read_end, end)
+                self._packets.undecodable += 1

@@ -9,7 +9,7 @@ from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, ImageFile, ImageOps
+from PIL import Image, ImageCms, ImageFile
 
 from clipsearch.errors import MediaError
 from clipsearch.media.files import check_readable, media_error, short_reason
@@ -19,9 +19,21 @@ from clipsearch.types import MediaInfo, MediaStream, Pixels, Unit
 
 ORIENTATION_TAG = 0x0112
 TRANSPOSED_ORIENTATIONS = frozenset({5, 6, 7, 8})  # those that swap width and height
+UPRIGHT_BY = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 # EPS runs Ghostscript, a program, on the file. No suffix of ours asks for it.
 REFUSED_FORMATS = frozenset({"EPS"})
 DEEP_MODES = frozenset({"I", "F", "I;16", "I;16B", "I;16L", "I;16N"})
+# Whose values depend on the whole picture, or whose conversion takes long to prepare.
+WHOLE_MODES = frozenset({"I", "F", "LAB"})
+BAND_PIXELS = 1 << 20  # converted at a time
 # What Pillow and its plugins raise for bad files, besides OSError.
 BAD_FILE_ERRORS = (
     ArithmeticError,
@@ -73,12 +85,11 @@ def _read(file: IO[bytes], spec: ReadSpec) -> tuple[MediaInfo, Pixels]:
         if not drafted:
             width, height = picture.size  # TIFF turns upright while it loads
         orientation = _orientation(picture)
-        small = _shrink(_to_8_bit(picture), spec.short_side)
+        small = _small(picture, spec.short_side)
     if orientation in TRANSPOSED_ORIENTATIONS:
         width, height = height, width
     if orientation != 1:
-        small.getexif()[ORIENTATION_TAG] = orientation
-        small = ImageOps.exif_transpose(small)
+        small = small.transpose(UPRIGHT_BY[orientation])
     return MediaInfo(width, height), np.array(_on_white(small))
 
 
@@ -148,6 +159,28 @@ def _orientation(picture: Image.Image) -> int:
     return orientation if orientation in range(1, 9) else 1
 
 
+def _small(picture: Image.Image, short_side: int) -> Image.Image:
+    """The picture by `_to_8_bit`, shrunk: where that makes copies, one band after another.
+
+    A band has as many rows as become whole rows of the result, so the pixels are the same.
+    """
+    width, height = picture.size
+    factor = min(width, height) // short_side
+    plain = picture.mode in ("L", "RGB") and not picture.has_transparency_data
+    if factor < 2 or plain or picture.mode in WHOLE_MODES:
+        return _shrink(_to_8_bit(picture), short_side)
+    rows = max(1, BAND_PIXELS // (width * factor)) * factor
+    small: Image.Image | None = None
+    for top in range(0, height, rows):
+        band = picture.crop((0, top, width, min(top + rows, height)))
+        reduced = _to_8_bit(band).reduce(factor)
+        if small is None:
+            small = Image.new(reduced.mode, (reduced.width, -(-height // factor)))
+        small.paste(reduced, (0, top // factor))
+    assert small is not None, "a picture has rows"
+    return small
+
+
 def _to_8_bit(picture: Image.Image) -> Image.Image:
     """The picture as L, RGB, LA or RGBA, with the values that a viewer would show."""
     mode = picture.mode
@@ -191,7 +224,7 @@ def _on_white(picture: Image.Image) -> Image.Image:
         picture = picture.convert("RGBA")
         white = Image.new("RGBA", picture.size, "white")
         picture = Image.alpha_composite(white, picture)
-    return picture.convert("RGB")
+    return picture if picture.mode == "RGB" else picture.convert("RGB")
 
 
 def _read_raw(file: IO[bytes], spec: ReadSpec) -> tuple[MediaInfo, Pixels]:

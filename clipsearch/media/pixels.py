@@ -66,14 +66,18 @@ class Geometry:
         if shorter > self.short_side:
             scale = self.short_side / shorter
             width, height = round(width * scale), round(height * scale)
-        rgb = frame.reformat(width, height, "rgb24", interpolation=Interpolation.AREA)
+        rgb = _scaled(frame, width, height, "rgb24")
         array = np.rot90(rgb.to_ndarray(), self.quarter_turns)
         return np.ascontiguousarray(array, dtype=np.uint8)
 
     def gray(self, frame: VideoFrame, side: int) -> NDArray[np.uint8]:
         """(side, side) uint8 full-range gray, as stored, for comparing frames."""
-        small = frame.reformat(side, side, "gray", interpolation=Interpolation.AREA)
-        return np.asarray(small.to_ndarray(), dtype=np.uint8)
+        return np.asarray(_scaled(frame, side, side, "gray").to_ndarray(), dtype=np.uint8)
 
     def _shown_size(self, frame: VideoFrame) -> tuple[int, int]:
         return max(1, round(frame.width * self.sample_aspect)), frame.height
+
+
+def _scaled(frame: VideoFrame, width: int, height: int, pixel_format: str) -> VideoFrame:
+    # In one thread: starting more for each frame costs as much as they save, with the same bits.
+    return frame.reformat(width, height, pixel_format, interpolation=Interpolation.AREA, threads=1)

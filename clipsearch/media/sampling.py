@@ -25,9 +25,10 @@ T = TypeVar("T")
 class SamplingSpec:
     """Which frames of a video become units.
 
-    fps: the frames shown at 0, 1/fps, 2/fps, … seconds after the first one.
+    fps: the frames shown at 0, 1/fps, 2/fps, … seconds after the first one. No more of a file is
+        decoded than they need: with key frames denser than that, little else.
     keyframes: only the frames that the encoder stored whole, at most `fps` a second. Cheap.
-    uniform: `count` frames, evenly spaced from the first one.
+    uniform: `count` frames, evenly spaced from the first one; decoded as for fps.
 
     Black frames and frames like the last kept one are dropped unless `keep_all_frames`.
     Raises UsageError for values out of range.
@@ -74,14 +75,20 @@ def _is_number(value: object) -> bool:
 
 
 def parse_sampling(text: str, *, fps: float = 1.0, keep_all_frames: bool = False) -> SamplingSpec:
-    """The spec for `fps`, `keyframes` or `uniform:N`. Raises UsageError for anything else."""
+    """The spec for `fps`, `keyframes` or `uniform:N`. Raises UsageError for anything else.
+
+    `auto` is `fps`: how it is decoded goes by a file's key frames, the frames are the same.
+    """
     name, _, number = text.partition(":")
+    text = "fps" if text == "auto" else text
     if name == "uniform" and number.isascii() and number.isdigit():
         return SamplingSpec("uniform", fps, int(number), keep_all_frames)
     for method in SAMPLING_METHODS:
         if method == text and method != "uniform":
             return SamplingSpec(method, fps, None, keep_all_frames)
-    raise UsageError(f"sampling {text!r}: use fps, keyframes or uniform:N, for example uniform:16")
+    raise UsageError(
+        f"sampling {text!r}: use auto, fps, keyframes or uniform:N, for example uniform:16"
+    )
 
 
 class Shown(NamedTuple):

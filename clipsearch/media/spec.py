@@ -14,6 +14,8 @@ from clipsearch.media.sampling import SamplingSpec
 # is 0.77 GB. Pillow's own refusal starts at 179 megapixels.
 MAX_IMAGE_MEGAPIXELS = 256.0
 
+MOST_DECODER_THREADS = 64
+
 AUDIO_WINDOW_SECONDS = 10.0  # what the usual encoders of sound were trained on
 AUDIO_HOP_SECONDS = 5.0
 SHORTEST_WINDOW_SECONDS, LONGEST_WINDOW_SECONDS = 0.1, 600.0
@@ -31,6 +33,8 @@ class ReadSpec:
         to it, never below, and never enlarges.
     max_image_megapixels: pictures and videos whose header says more are refused undecoded.
     sampling: which frames of a video become units.
+    decoder_threads: with which one video is decoded; 0: as many as FFmpeg thinks fit. The pixels
+        are the same with any number.
 
     Raises UsageError for sizes that are not positive.
     """
@@ -38,12 +42,21 @@ class ReadSpec:
     short_side: int
     max_image_megapixels: float = MAX_IMAGE_MEGAPIXELS
     sampling: SamplingSpec = field(default_factory=SamplingSpec)
+    decoder_threads: int = 0
 
     def __post_init__(self) -> None:
         if self.short_side < 1:
             raise UsageError(f"short side of {self.short_side} pixels: use 1 or more")
         if not (self.max_image_megapixels > 0 and math.isfinite(self.max_image_megapixels)):
             raise UsageError(f"limit of {self.max_image_megapixels} megapixels: use more than 0")
+        if not 0 <= self.decoder_threads <= MOST_DECODER_THREADS:
+            raise UsageError(
+                f"{self.decoder_threads} threads for decoding: use 0 to {MOST_DECODER_THREADS}"
+            )
+
+
+class ReadingStoppedError(Exception):
+    """A reader was told to stop before its file ended. Nothing is wrong with the file."""
 
 
 @dataclass(frozen=True, slots=True)

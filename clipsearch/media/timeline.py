@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -15,6 +15,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from clipsearch.errors import MediaError
+from clipsearch.media.spec import ReadingStoppedError
 
 CONTAINER_TICK = Fraction(1, 1_000_000)  # the unit of a container's own times
 DEFAULT_FRAME_RATE = Fraction(25)
@@ -22,6 +23,16 @@ DEFAULT_FRAME_RATE = Fraction(25)
 # frames at the end without a duration, and estimated durations, stay well below.
 MISSING_SECONDS = Fraction(2)
 MISSING_SHARE = Fraction(1, 10)
+
+
+Stop = Callable[[], bool]
+PACKETS_BETWEEN_STOPS = 16
+
+
+def check_stop(stop: Stop | None, packets: int) -> None:
+    """Raise ReadingStoppedError if `stop` says so; it is asked once in a few packets."""
+    if stop is not None and packets % PACKETS_BETWEEN_STOPS == 0 and stop():
+        raise ReadingStoppedError
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,15 +163,19 @@ def packets_of(container: InputContainer, *streams: Stream) -> Iterator[Packet[S
             continue  # that packet has been read, so this comes to an end
 
 
-def packets_end(container: InputContainer, stream: Stream) -> Fraction | None:
+def packets_end(
+    container: InputContainer, stream: Stream, stop: Stop | None = None
+) -> Fraction | None:
     """Where the last packet of the stream ends, by reading (not decoding) the whole file.
 
-    In seconds of the file's own clock. None where no packet has a time.
+    In seconds of the file's own clock. None where no packet has a time. Raises
+    ReadingStoppedError.
     """
     time_base = stream.time_base or CONTAINER_TICK
     end: Fraction | None = None
     try:
-        for packet in packets_of(container, stream):
+        for number, packet in enumerate(packets_of(container, stream)):
+            check_stop(stop, number)
             if packet.pts is not None:
                 packet_end = (packet.pts + (packet.duration or 0)) * time_base
                 end = packet_end if end is None else max(end, packet_end)

@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
-from itertools import chain
 from pathlib import Path
 from typing import cast
 
@@ -16,13 +15,14 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from clipsearch.errors import MediaError, NoPictureError
-from clipsearch.media.decode import Decoded, Decoder
+from clipsearch.media.chosen import Chosen, chosen_frames
+from clipsearch.media.decode import VideoPackets
 from clipsearch.media.distinct import THUMBNAIL_SIDE, Sample, all_samples, distinct
 from clipsearch.media.files import check_readable, media_error, short_reason
 from clipsearch.media.pixels import Geometry
-from clipsearch.media.sampling import SamplingSpec, Shown, shown_at_steps, uniform_step
+from clipsearch.media.sampling import SamplingSpec, uniform_step
 from clipsearch.media.spec import ReadSpec
-from clipsearch.media.timeline import Timeline, packets_end
+from clipsearch.media.timeline import Stop, Timeline, packets_end
 from clipsearch.types import MediaInfo, MediaStream, Pixels, Unit
 
 # Containers of videos. FFmpeg guesses the format from the content: playlists, which make it open
@@ -33,7 +33,7 @@ CONTAINER_FORMATS = (
 )
 
 
-def open_video(path: Path, spec: ReadSpec) -> MediaStream:
+def open_video(path: Path, spec: ReadSpec, *, stop: Stop | None = None) -> MediaStream:
     """The chosen frames of a video's first stream as units, decoded as they are asked for.
 
     A unit ends where the next frame that differs is shown, the last one with the video, so
@@ -42,21 +42,31 @@ def open_video(path: Path, spec: ReadSpec) -> MediaStream:
     its frames end well before the stated duration.
     """
     check_readable(path)
-    container = open_container(path)
-    stream = video_stream(container)
-    geometry = Geometry.of(stream, spec)
-    timeline = _timeline(path, container, stream, spec.sampling)
-    decoder = Decoder(container, stream, timeline, spec.sampling.method == "keyframes")
-    frames = decoder.frames()
-    first = next(frames, None)
-    if first is None:
-        raise MediaError(f"no frame could be decoded{decoder.hint()}")
+    packets = _open_packets(path, spec, stop)
+    timeline = packets.timeline
+    geometry = Geometry.of(packets.stream, spec)
+    unused = [packets]
+
+    def reopened() -> VideoPackets:
+        return unused.pop() if unused else _open_packets(path, spec, stop)
+
+    keyframes = spec.sampling.method == "keyframes"
+    step = _step(timeline, spec.sampling)
+    first, chosen = chosen_frames(reopened, step, keyframes=keyframes)
     ends = [end for end in (timeline.file_end, timeline.video_end) if end is not None]
     duration = max(ends, default=first.end)
     geometry = geometry.upright(first.frame)
     info = MediaInfo(geometry.width, geometry.height, float(duration))
-    units = _units(chain([first], frames), geometry, timeline, spec.sampling)
-    return MediaStream(info, units)
+    return MediaStream(info, _units(chosen, geometry, timeline, spec.sampling))
+
+
+def _open_packets(path: Path, spec: ReadSpec, stop: Stop | None) -> VideoPackets:
+    container = open_container(path)
+    stream = video_stream(container)
+    stream.thread_type = "AUTO"
+    stream.codec_context.thread_count = spec.decoder_threads
+    timeline = _timeline(path, container, stream, spec.sampling, stop)
+    return VideoPackets(container, stream, timeline, stop)
 
 
 def open_container(
@@ -103,26 +113,26 @@ def video_stream(container: InputContainer) -> VideoStream:
 
 
 def _timeline(
-    path: Path, container: InputContainer, stream: VideoStream, sampling: SamplingSpec
+    path: Path,
+    container: InputContainer,
+    stream: VideoStream,
+    sampling: SamplingSpec,
+    stop: Stop | None,
 ) -> Timeline:
     """From the header; where it lacks what is needed, from reading through the file once."""
     timeline = Timeline.of(container, stream)
     unknown = timeline.file_end is None or sampling.method == "uniform"
     if timeline.video_end is None and unknown:
         with open_container(path) as scanned:
-            end = packets_end(scanned, video_stream(scanned))
+            end = packets_end(scanned, video_stream(scanned), stop)
         if end is not None:
             return replace(timeline, video_end=end - timeline.origin)
     return timeline
 
 
 def _units(
-    frames: Iterator[Decoded], geometry: Geometry, timeline: Timeline, sampling: SamplingSpec
+    chosen: Iterator[Chosen], geometry: Geometry, timeline: Timeline, sampling: SamplingSpec
 ) -> Iterator[tuple[Unit, Pixels]]:
-    chosen = shown_at_steps(
-        ((Shown(decoded.start, decoded.end), decoded) for decoded in frames),
-        _step(timeline, sampling),
-    )
     samples = (
         Sample(shown.time, shown.end, geometry.gray(decoded.frame, THUMBNAIL_SIDE), decoded)
         for shown, decoded in chosen
