@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from clipsearch.errors import UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 MediaKind = Literal["image", "video", "audio", "subtitles"]
 UnitKind = Literal["image", "frame", "video", "pooled", "audio", "text"]
@@ -34,10 +35,24 @@ SOURCE_OF: dict[UnitKind, Source] = {
     kind: source for source, kinds in KINDS_OF.items() for kind in kinds
 }
 
-Pixels = NDArray[np.uint8]  # (height, width, 3) RGB
-Vectors = NDArray[np.float32]  # (n, dim)
-Norms = NDArray[np.float32]  # (n,), of vectors before they were scaled to unit length
-Wave = NDArray[np.float32]  # (samples,) mono sound, -1..1
+if TYPE_CHECKING:
+    Pixels = NDArray[np.uint8]  # (height, width, 3) RGB
+    Vectors = NDArray[np.float32]  # (n, dim)
+    Norms = NDArray[np.float32]  # (n,), of vectors before they were scaled to unit length
+    Wave = NDArray[np.float32]  # (samples,) mono sound, -1..1
+else:  # the same, made when they are asked for: numpy takes longer to load than the command's help
+    _ELEMENTS = {"Pixels": "uint8", "Vectors": "float32", "Norms": "float32", "Wave": "float32"}
+
+    def __getattr__(name: str) -> Any:
+        if name not in _ELEMENTS:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        import numpy as np
+        from numpy.typing import NDArray
+
+        alias = NDArray[getattr(np, _ELEMENTS[name])]
+        globals()[name] = alias
+        return alias
+
 
 UNIT_NORM_TOLERANCE = 1e-3  # fp16 storage moves the norm of a 512-d unit row by at most 2e-4
 
@@ -144,6 +159,8 @@ class EmbeddingBatch:
 
 def check_unit_rows(vectors: Vectors) -> None:
     """Raise UsageError unless `vectors` is (n, dim) float32 with finite rows of unit length."""
+    import numpy as np
+
     if vectors.ndim != 2 or vectors.dtype != np.float32:
         raise UsageError(
             f"vectors of shape {vectors.shape} and type {vectors.dtype}: need (n, dim) float32"
@@ -158,6 +175,8 @@ def check_unit_rows(vectors: Vectors) -> None:
 
 def check_norms(norms: Norms | None, count: int) -> None:
     """Raise UsageError unless `norms` is None or (count,) float32, each NaN or finite and >= 0."""
+    import numpy as np
+
     if norms is None:
         return
     if norms.shape != (count,) or norms.dtype != np.float32:
@@ -194,6 +213,8 @@ class VideoFrames:
 
         Raises UsageError where their norms are not known.
         """
+        import numpy as np
+
         if self.norms is None or np.isnan(self.norms).any():
             raise UsageError(
                 "these frames were indexed before clipsearch kept the lengths of their vectors, "
@@ -206,6 +227,8 @@ class VideoFrames:
         """The raw rows of each of the windows of this video, which follow one another from these
         starts on. Raises UsageError as `raw`.
         """
+        import numpy as np
+
         first = np.searchsorted(self.starts, window_starts, side="left")
         return np.split(self.raw(), first[1:])
 

@@ -107,7 +107,7 @@ def test_features_are_those_of_open_clip_with_quick_gelu(clip: Any, checkpoint: 
 def test_the_weights_are_the_very_values_of_the_file(clip: Any, checkpoint: Path) -> None:
     encoder = load(checkpoint)
     assert isinstance(encoder, OpenClipEncoder)
-    given, built = clip.state_dict(), encoder._model.state_dict()
+    given, built = clip.state_dict(), encoder._towers.whole().state_dict()
     assert given.keys() == built.keys()
     assert all(built[n].dtype == torch.float32 and torch.equal(built[n], given[n]) for n in given)
     full = given["token_embedding.weight"]

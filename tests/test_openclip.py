@@ -274,7 +274,7 @@ def test_a_tag_brings_its_activation_and_preprocessing(
     monkeypatch.setattr(openclip_files, "_hub_weights", lambda *a: checkpoints[model])
     encoder = load_encoder(parse_spec(f"{model}/tag"), device="cpu")
     assert isinstance(encoder, OpenClipEncoder)
-    kinds = {type(module).__name__ for module in encoder._model.modules()}
+    kinds = {type(module).__name__ for module in encoder._towers.whole().modules()}
     assert activation in kinds
     assert ("QuickGELU" in kinds) == quick_gelu
     assert encoder._preprocess["mean"] == (0.1, 0.2, 0.3)

@@ -71,13 +71,16 @@ ENCODERS: dict[str, Callable[[EncoderSpec, str], Encoder]] = {
 }
 
 
-def load_encoder(spec: EncoderSpec, *, device: str = "auto") -> Encoder:
+def load_encoder(spec: EncoderSpec, *, device: str = "auto", compile: bool = False) -> Encoder:
     """Load the encoder that `spec` names onto `device`: auto, cpu, cuda, cuda:N or mps.
 
-    "auto" takes the fastest device present. Raises UsageError for an unknown family or a
-    malformed device, EncoderError for an unknown model, weights or packages that are missing or
-    damaged, and for a device that is asked for by name but absent.
+    "auto" takes the fastest device present. `compile`: see Encoder.compile. Raises UsageError for
+    an unknown family or a malformed device, EncoderError for an unknown model, weights or packages
+    that are missing or damaged, and for a device that is asked for by name but absent.
     """
     if spec.family not in ENCODERS:
         raise UsageError(f"encoder family {spec.family!r}: use one of {', '.join(ENCODERS)}")
-    return ENCODERS[spec.family](spec, device)
+    encoder = ENCODERS[spec.family](spec, device)
+    if compile:
+        encoder.compile()
+    return encoder

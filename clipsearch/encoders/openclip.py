@@ -11,23 +11,31 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from clipsearch.encoders.base import EncoderSpec, Prepared
-from clipsearch.encoders.devices import check_device_name, pick_device
+from clipsearch.encoders.base import EncoderSpec, Feeding, Prepared
+from clipsearch.encoders.devices import check_device_name, pick_device, usual_feeding
 from clipsearch.encoders.geometry import Geometry, ResizeMode
-from clipsearch.encoders.openclip_files import ModelFiles, find_files
-from clipsearch.encoders.openclip_tokens import fits_context
+from clipsearch.encoders.int8 import SCHEME
+from clipsearch.encoders.openclip_files import find_files
+from clipsearch.encoders.openclip_pictures import BATCH, int8_tower, picture_tower
+from clipsearch.encoders.openclip_texts import text_features
+from clipsearch.encoders.openclip_tokens import find_tokenizer, fits_context
+from clipsearch.encoders.openclip_towers import Towers, load_towers
+from clipsearch.encoders.patch_towers import places_of
 from clipsearch.encoders.patches import Places, WindowPlaces
-from clipsearch.encoders.spec import parse_spec
-from clipsearch.encoders.values import WithoutAudio, checked_stack, finished_rows, plain_text
-from clipsearch.errors import EncoderError
+from clipsearch.encoders.pictures import PictureTower
+from clipsearch.encoders.spec import parse_spec, without_int8
+from clipsearch.encoders.tuning import tune
+from clipsearch.encoders.values import WithoutAudio, finished_rows, plain_text
+from clipsearch.errors import EncoderError, UsageError
 from clipsearch.types import Pixels, Vectors
 
 if TYPE_CHECKING:
     import torch
 
 BF16_CPU_FLAGS = {"avx512_bf16", "amx_bf16"}  # with one, bf16 is twice as fast (decisions/004)
-IMAGE_BATCH = {"cuda": 128, "cpu": 8, "mps": 32}
+BF16_CAPABILITY = (8, 0)  # of GPUs of CUDA
 TEXT_BATCH = 64
 
 
@@ -35,12 +43,13 @@ TEXT_BATCH = 64
 class LoadedModel:
     """A model of open_clip on its device, and what it takes to feed it."""
 
-    model: Any
+    towers: Towers
     tokenizer: Any  # from a list of texts to their tokens, (n, context) int64
     preprocess: dict[str, Any]  # as open_clip.PreprocessCfg
     device: torch.device
     precision: str  # fp32, fp16 or bf16: the type of the pictures, see precision_for
     fingerprint: Callable[[], str]  # asked once at most: it may have to read the weights
+    int8: bool = False  # pictures in 8 bits; then the rest is in fp32 on the CPU
 
 
 class OpenClipEncoder(WithoutAudio):
@@ -60,15 +69,16 @@ class OpenClipEncoder(WithoutAudio):
         self.precision = loaded.precision
         self._device = loaded.device
         self._fingerprint = loaded.fingerprint
-        self._model = loaded.model
+        self._towers = loaded.towers
+        self._int8 = loaded.int8
+        self._building = threading.Lock()
         self._tokenizer = loaded.tokenizer
         self._tokenizing = threading.Lock()  # whether transformers truncates is shared state
         self._preprocess = loaded.preprocess
         self._geometry = _geometry(self._preprocess)
         self.short_side = max(self._geometry.target)
-        batch = IMAGE_BATCH[self._device.type]
-        self._places = WindowPlaces.of(self._model.visual, self._normalised, batch=batch)
-        self.dim = self._encode_tokens([""]).shape[1]
+        self.supports_patches = places_of(self._towers.outline.visual) is not None
+        self.dim = self._towers.dim or self._encode_tokens([""]).shape[1]
 
     @cached_property
     def fingerprint(self) -> str:
@@ -93,23 +103,64 @@ class OpenClipEncoder(WithoutAudio):
 
     def encode_images(self, prepared: Sequence[Prepared], *, normalize: bool = True) -> Vectors:
         """(len(prepared), dim) float32 rows of pictures that `prepare` made."""
-        rows = [np.zeros((0, self.dim), dtype=np.float32)]
-        step = IMAGE_BATCH[self._device.type]
-        for start in range(0, len(prepared), step):
-            rows.append(self._encode_pictures(prepared[start : start + step]))
-        return finished_rows(np.concatenate(rows), normalize=normalize)
+        if not prepared:
+            return np.zeros((0, self.dim), dtype=np.float32)
+        return finished_rows(self._pictures.rows(prepared), normalize=normalize)
 
     @property
-    def supports_patches(self) -> bool:
-        """Whether the tower for pictures can be asked for one place alone (patches.places_of)."""
-        return self._places is not None
+    def feeding(self) -> Feeding:
+        """How pictures reach the tower for them fastest."""
+        if "_built" in self.__dict__:
+            return self._built.way.feeding
+        return usual_feeding(self._device.type, batch=BATCH[self._device.type])
+
+    def tune(self, memory: Path) -> str | None:
+        """Try precisions and numbers of calls on a CPU, batches on a GPU: see Encoder.tune.
+
+        In 8 bits there is one way only.
+        """
+        if self._int8:
+            return None
+        return tune(self._pictures, memory, fingerprint=self.fingerprint)
+
+    def compile(self) -> None:
+        """Have torch compile the tower for pictures, see Encoder.compile."""
+        if self._int8:
+            raise UsageError(
+                f"the model {self.spec} is not computed by torch: it cannot compile it"
+            )
+        self._pictures.compiles = True
+
+    @cached_property
+    def _plain(self) -> PictureTower:
+        return picture_tower(
+            self._towers.whole(),
+            self._preprocess,
+            self._geometry,
+            device=self._device,
+            precision=self.precision,
+        )
+
+    @property
+    def _pictures(self) -> PictureTower:
+        with self._building:  # the first batches may come at once
+            return self._built
+
+    @cached_property
+    def _built(self) -> PictureTower:
+        return int8_tower(self._plain) if self._int8 else self._plain
+
+    @cached_property
+    def _places(self) -> WindowPlaces | None:
+        visual, batch = self._towers.whole().visual, BATCH[self._device.type]
+        return WindowPlaces.of(visual, self._normalised, batch=batch)
 
     def encode_patches(self, pixels: Pixels) -> Places:
         """(rows, columns, dim) unit vectors of the patches of a whole picture, by windows over it.
 
         Raises EncoderError for a tower that has none.
         """
-        if self._places is None:
+        if not self.supports_patches or self._places is None:
             raise EncoderError(
                 f"the model {self.spec} has no features of places: use a ViT or a ResNet of CLIP, a"
                 " SigLIP, or builtin"
@@ -125,7 +176,8 @@ class OpenClipEncoder(WithoutAudio):
         import torch
 
         named = {
-            name.removeprefix("text."): tensor for name, tensor in self._model.state_dict().items()
+            name.removeprefix("text."): tensor
+            for name, tensor in self._towers.text().state_dict().items()
         }
         return {
             name: tensor.detach().to("cpu", torch.float32, copy=True)
@@ -136,30 +188,16 @@ class OpenClipEncoder(WithoutAudio):
     @property
     def logit_scale(self) -> float:
         """The factor on cosines that the model was trained with."""
-        return float(self._model.logit_scale.detach().float().exp().mean())
+        return float(self._towers.text().logit_scale.detach().float().exp().mean())
 
     def _encode_tokens(self, texts: Sequence[str]) -> Vectors:
         with self._tokenizing:
             tokens = self._tokenizer([plain_text(text) for text in texts])
         with _inference_mode():
-            return _raw(self._model.encode_text(tokens.to(self._device)))
+            return _raw(text_features(self._towers.text(), tokens.to(self._device)))
 
-    def _encode_pictures(self, prepared: Sequence[Prepared]) -> Vectors:
-        pixels = checked_stack(prepared, (*self._geometry.crop, 3))
-        with _inference_mode():
-            return _raw(self._model.encode_image(self._normalised(pixels)))
-
-    def _normalised(self, pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> torch.Tensor:
-        """(n, 3, height, width) on the device, in the model's type: (x / 255 - mean) / std."""
-        import torch
-
-        x = torch.from_numpy(pixels).to(self._device).permute(0, 3, 1, 2).float() / 255
-        mean, std = (
-            torch.tensor(self._preprocess[key], device=self._device).reshape(-1, 1, 1)
-            for key in ("mean", "std")
-        )
-        kinds = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-        return ((x - mean) / std).to(kinds[self.precision])
+    def _normalised(self, pixels: NDArray[np.uint8]) -> torch.Tensor:
+        return self._plain.normalised(pixels)
 
 
 def load(spec: EncoderSpec, *, device: str) -> OpenClipEncoder:
@@ -171,27 +209,38 @@ def load(spec: EncoderSpec, *, device: str) -> OpenClipEncoder:
     check_device_name(device)
     spec = parse_spec(str(spec))
     picked = pick_device(device)
-    precision = precision_for(picked.type)
-    files = find_files(spec.name)
-    model = _build(files, device=picked, precision=precision)
-    preprocess = dict(model.visual.preprocess_cfg)
+    name, int8 = without_int8(spec.name)
+    if int8 and device == "auto":
+        picked = pick_device("cpu")
+    if int8 and picked.type != "cpu":
+        raise EncoderError(f"the model {spec} is in 8 bits and runs on CPUs: use --device cpu")
+    precision = "fp32" if int8 else precision_for(picked.type)
+    files = find_files(name)
+    towers = load_towers(files, device=picked, precision=precision)
+    preprocess = dict(towers.outline.visual.preprocess_cfg)
     return OpenClipEncoder(
         spec,
         LoadedModel(
-            model,
-            _tokenizer(files.model),
+            towers,
+            find_tokenizer(files.model),
             preprocess,
             picked,
             precision,
-            fingerprint=lambda: files.fingerprint(preprocess),
+            fingerprint=lambda: files.fingerprint(preprocess) + (f"+{SCHEME}" if int8 else ""),
+            int8=int8,
         ),
     )
 
 
 def precision_for(device_type: str, *, cpu_info: Path = Path("/proc/cpuinfo")) -> str:
-    """fp16 on CUDA, bf16 on CPUs that multiply it natively, else fp32: fixed for each machine."""
+    """bf16 on GPUs and CPUs that multiply it natively, fp16 on other GPUs of CUDA, else fp32.
+
+    Fixed for each machine.
+    """
+    if device_type == "cuda":
+        return _cuda_precision()
     if device_type != "cpu":
-        return "fp16" if device_type == "cuda" else "fp32"
+        return "fp32"
     try:
         words = set(cpu_info.read_text(encoding="utf-8", errors="replace").split())
     except OSError:  # not Linux
@@ -199,45 +248,13 @@ def precision_for(device_type: str, *, cpu_info: Path = Path("/proc/cpuinfo")) -
     return "bf16" if words & BF16_CPU_FLAGS else "fp32"
 
 
-def _build(files: ModelFiles, *, device: torch.device, precision: str) -> Any:
-    import open_clip
+def _cuda_precision() -> str:
+    """bf16 if all GPUs have it. It has the range of fp32, which fp16 has not: nothing overflows."""
+    import torch
 
-    from_hub = files.model.startswith("hf-hub:")  # open_clip finds the cached file again
-    try:
-        model = open_clip.create_model(
-            files.model,
-            pretrained=None if from_hub else str(files.weights),
-            precision=precision,
-            device=device,
-            force_quick_gelu=files.quick_gelu,
-            force_preprocess_cfg=files.preprocess,
-            require_pretrained=True,
-            weights_only=True,  # a checkpoint cannot run code
-        )
-    except ImportError as error:
-        raise EncoderError(f"{files.model} needs a package that is missing: {error}") from error
-    except Exception as error:  # unpickling a damaged file raises almost any type
-        reason = " ".join(str(error).split())[:300]
-        raise EncoderError(
-            f"{files.weights} cannot be loaded as {files.model}: the file is damaged or belongs to"
-            f" another model ({type(error).__name__}: {reason})"
-        ) from error
-    return model.eval()
-
-
-def _tokenizer(model: str) -> Any:
-    """A callable from a list of texts to their tokens, (n, context) int64."""
-    import open_clip
-
-    try:
-        return open_clip.get_tokenizer(model)
-    except ImportError as error:
-        raise EncoderError(
-            f"the tokenizer of {model} needs a package that is missing ({error}):"
-            " pip install transformers"
-        ) from error
-    except Exception as error:
-        raise EncoderError(f"cannot load the tokenizer of {model}: {error}") from error
+    devices = range(torch.cuda.device_count())
+    native = [torch.cuda.get_device_capability(one) >= BF16_CAPABILITY for one in devices]
+    return "bf16" if native and all(native) else "fp16"
 
 
 def _geometry(preprocess: dict[str, Any]) -> Geometry:

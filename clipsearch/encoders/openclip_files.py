@@ -47,6 +47,28 @@ class ModelFiles:
         return f"openclip:{self.model}@{hashlib.sha256(described.encode()).hexdigest()[:12]}"
 
 
+class FileVersion:
+    """A file as it is now: weights that are read later must be of the same model."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._seen = self._now()
+
+    def check(self) -> None:
+        """Raises EncoderError if the file is another one now, or gone."""
+        if self._now() != self._seen:
+            raise EncoderError(
+                f"{self._path} was changed or removed while its model was in use: load it again"
+            )
+
+    def _now(self) -> tuple[int, int] | None:
+        try:
+            found = self._path.stat()
+        except OSError:
+            return None
+        return found.st_size, found.st_mtime_ns
+
+
 def find_files(name: str) -> ModelFiles:
     """The files of an openclip name (see spec.parse_spec), downloaded if they are not here yet.
 

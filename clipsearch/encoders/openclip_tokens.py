@@ -1,12 +1,32 @@
-"""How many tokens a text has for each kind of open_clip's tokenizers, which all cut in silence."""
+"""open_clip's tokenizers, and how many tokens a text has for each kind: all cut in silence."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from clipsearch.errors import EncoderError
+
 LONGEST_TOKEN = 32  # bytes, in the vocabulary of CLIP
 _ADDED = 2  # start and end of text
 _ADDED_CLIPS = 3  # of the mode "clips": and a class token
+
+
+def find_tokenizer(model: str) -> Any:
+    """A callable from a list of texts to their tokens, (n, context) int64.
+
+    Raises EncoderError if it, or a package for it, is missing.
+    """
+    import open_clip
+
+    try:
+        return open_clip.get_tokenizer(model)
+    except ImportError as error:
+        raise EncoderError(
+            f"the tokenizer of {model} needs a package that is missing ({error}):"
+            " pip install transformers"
+        ) from error
+    except Exception as error:
+        raise EncoderError(f"cannot load the tokenizer of {model}: {error}") from error
 
 
 def fits_context(tokenizer: Any, text: str) -> bool:

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from clipsearch.encoders.geometry import Geometry
+from clipsearch.encoders.geometry import Geometry, resize
 from clipsearch.encoders.patch_towers import places_of
 from clipsearch.encoders.values import checked_pixels, unit_rows
 from clipsearch.types import Pixels
@@ -30,8 +29,8 @@ def fit(pixels: Pixels, short_side: int) -> Pixels:
     """
     height, width = checked_pixels(pixels).shape[:2]
     ratio = min(height, width) / short_side
-    size = [min(round(side / ratio), MAX_ASPECT * short_side) for side in (width, height)]
-    return np.array(Image.fromarray(pixels).resize((size[0], size[1]), Image.Resampling.BICUBIC))
+    rows, columns = (min(round(s / ratio), MAX_ASPECT * short_side) for s in (height, width))
+    return np.array(resize(pixels, (rows, columns)))
 
 
 def unit_places(places: NDArray[Any]) -> Places:
@@ -119,8 +118,7 @@ class _Windows:
             math.ceil(count * w / n)
             for count, w, n in zip((rows, columns), size, grid, strict=True)
         )
-        resized = Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC)
-        return _Windows(np.asarray(resized), size, grid, (rows, columns))
+        return _Windows(resize(pixels, (height, width)), size, grid, (rows, columns))
 
     @property
     def corners(self) -> list[tuple[int, int]]:

@@ -11,10 +11,12 @@ from clipsearch.errors import UsageError
 HUB_PREFIX = "hf-hub:"
 FAKE_MIN_DIM = 8
 CLAP_DEFAULT = "laion/clap-htsat-unfused"
+INT8 = "+int8"
 _PATH_STARTS = ("/", "./", "../", "~")
 _HUB_NAME = r"[\w.-]+/[\w.-]+"
 _ALLOWED = (
-    "builtin, openclip:MODEL/TAG, openclip:MODEL//path/to/checkpoint, hf-hub:ORG/NAME,"
+    "builtin, openclip:MODEL/TAG, openclip:MODEL//path/to/checkpoint, hf-hub:ORG/NAME, each of the"
+    " last three with +int8 behind it,"
     " clip4clip:path/to/checkpoint, clap, clap:ORG/NAME, clap:/path/to/folder,"
     " audioclip:path/to/checkpoint, fake"
 )
@@ -28,6 +30,7 @@ def parse_spec(text: str) -> EncoderSpec:
     openclip:ViT-B-32/laion2b_s34b_b79k   an open_clip model and one of its weight tags
     openclip:ViT-B-32//abs/file.pt        the same with a checkpoint of your own
     openclip:hf-hub:org/name              a model of the Hugging Face hub in open_clip's layout
+    openclip:ViT-B-32/openai+int8         the same model with pictures in 8 bits, on CPUs
     clip4clip:path/pytorch_model.bin.4    the CLIP model in a checkpoint of CLIP4Clip
     clap, clap:org/name                   a CLAP model of the hub: text and sounds
     clap:/path/to/folder                  the same from a folder that transformers saved
@@ -41,6 +44,11 @@ def parse_spec(text: str) -> EncoderSpec:
     family, colon, name = text.strip().partition(":")
     if family == "auto":
         raise UsageError("'auto' stands for no single encoder: resolve it first with resolve_auto")
+    if family == f"builtin{INT8}":
+        raise UsageError(
+            f"encoder {text!r}: builtin has no 8-bit form, which would make other vectors; models"
+            " of open_clip have one"
+        )
     if family == "builtin":
         if colon:
             raise UsageError(f"encoder {text!r}: 'builtin' takes no name")
@@ -54,6 +62,11 @@ def parse_spec(text: str) -> EncoderSpec:
     if family == "clap":
         return EncoderSpec("clap", _clap_name(text, name) if colon else CLAP_DEFAULT)
     return EncoderSpec("openclip", _openclip_name(text, text.strip()))
+
+
+def without_int8(name: str) -> tuple[str, bool]:
+    """An openclip name without what asks for 8 bits, and whether it asks for them."""
+    return name.removesuffix(INT8), name.endswith(INT8)
 
 
 def split_name(name: str) -> tuple[str, str, Path | None]:
@@ -78,6 +91,11 @@ def _fake_dim(text: str, name: str) -> str:
 
 
 def _openclip_name(text: str, name: str) -> str:
+    plain, eight_bits = without_int8(name)
+    return _plain_openclip_name(text, plain) + (INT8 if eight_bits else "")
+
+
+def _plain_openclip_name(text: str, name: str) -> str:
     if name.startswith(HUB_PREFIX):
         if not re.fullmatch(_HUB_NAME, name.removeprefix(HUB_PREFIX)):
             raise UsageError(f"encoder {text!r}: use hf-hub:ORG/NAME")

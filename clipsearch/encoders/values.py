@@ -11,7 +11,7 @@ from typing import Any, Never
 import numpy as np
 from numpy.typing import NDArray
 
-from clipsearch.encoders.base import EncoderSpec, Prepared
+from clipsearch.encoders.base import EncoderSpec, Feeding, Prepared
 from clipsearch.errors import EncoderError, UsageError
 from clipsearch.types import Pixels, Source, Vectors, Wave
 
@@ -94,7 +94,22 @@ class WithoutAudio:
         _refuse(self.spec, "sounds", "clap")
 
 
-class WithoutImages:
+class Untuned:
+    """The part of an Encoder whose pictures are encoded in one way only."""
+
+    spec: EncoderSpec
+    feeding = Feeding()
+
+    def tune(self, memory: Path) -> str | None:
+        """None: there is nothing to try."""
+        return None
+
+    def compile(self) -> None:
+        """Raises UsageError."""
+        raise UsageError(f"the model {self.spec} has nothing for torch to compile")
+
+
+class WithoutImages(Untuned):
     """The part of an Encoder that sees nothing."""
 
     spec: EncoderSpec
