@@ -70,6 +70,7 @@ from clipsearch.search.retrieve import (
 )
 from clipsearch.search.spans import SpanOptions
 from clipsearch.store import upkeep
+from clipsearch.store.gpu import Gpu
 from clipsearch.store.lookup import lookup_columns
 from clipsearch.store.manifest import Manifest
 from clipsearch.store.recall import QuerySet, RecallReport
@@ -120,6 +121,7 @@ class Index:
         self._store = store
         self._on_notice = on_notice
         self._device = device
+        store.gpu = Gpu(device, on_notice)
         self._encoder = encoder
         self._ear: Encoder | None = None  # one of its own, for sound
         self._guard = threading.Lock()
@@ -207,7 +209,8 @@ class Index:
     ) -> Self:
         """An existing index; its encoder loads when it is first needed.
 
-        on_notice: told what a user should know of a result, in a sentence. Raises
+        device: of the encoder; and of FAISS if its GPU build is installed, which gives the same
+        results. on_notice: told what a user should know of a result, in a sentence. Raises
         IndexMissingError or IndexDamagedError.
         """
         store = Store.open(Path(os.path.abspath(path)))  # noqa: PTH100
@@ -348,10 +351,11 @@ class Index:
                 spec,
                 on_failure=listener.on_failure,
                 on_progress=listener.on_progress,
+                on_notice=listener.on_notice,
                 count_files=listener.count_files,
             )
             report = ingest.run(scopes_of(found, self._store.catalog.roots()))
-            self._calibration.keep()
+            self._calibration.keep(options.cache)
         return report.with_failures(missing)
 
     def _ingest_spec(self, options: AddOptions, fps: float | None) -> IngestSpec:

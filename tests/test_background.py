@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from PIL import Image
 
 from clipsearch import Index, UsageError
 from clipsearch.encoders import load_encoder, parse_spec
+from clipsearch.encoders.fake import FakeEncoder
 from clipsearch.ingest import AddOptions
 from clipsearch.search.background import DRAWS, TAPER, Background, Scale, breadths_of
 from clipsearch.search.unrelated import unrelated_texts
@@ -196,6 +198,38 @@ def test_few_new_files_leave_it_and_many_renew_it(tmp_path: Path) -> None:
     index.add([photos])
     assert (index.path / BACKGROUND_FILE).stat().st_ino != before
     index.close()
+
+
+def test_the_bank_is_encoded_once_for_all_indexes_with_a_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos, cache = make_photos(tmp_path / "photos"), tmp_path / "cache"
+    encode, encoded = FakeEncoder.encode_text, []
+
+    def noted(self: FakeEncoder, texts: Sequence[str], **how: Any) -> Any:
+        encoded.append(len(texts))
+        return encode(self, texts, **how)
+
+    monkeypatch.setattr(FakeEncoder, "encode_text", noted)
+
+    def made(name: str, model: str = "fake", folder: Path | None = cache) -> tuple[bytes, int]:
+        before = sum(encoded)
+        with Index.create(tmp_path / name, model=model) as index:
+            index.add([photos], options=AddOptions(cache=folder))
+        return (tmp_path / name / BACKGROUND_FILE).read_bytes(), sum(encoded) - before
+
+    bank = len(unrelated_texts())
+    plain, count = made("plain", folder=None)
+    assert (count, list(tmp_path.glob("cache/*"))) == (bank, [])
+    assert made("first") == (plain, bank)
+    assert made("second") == (plain, 0)
+    assert made("other", "fake:16")[1] == bank
+    for file in cache.rglob(BACKGROUND_FILE):
+        file.write_bytes(file.read_bytes()[:-1] + b"?")
+    assert made("damaged") == (plain, bank)
+    assert made("third") == (plain, 0)
+    (tmp_path / "file").write_text("in the way")
+    assert made("unwritable", folder=tmp_path / "file") == (plain, bank)
 
 
 def test_what_is_stored_comes_back(tmp_path: Path) -> None:

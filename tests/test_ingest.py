@@ -13,8 +13,7 @@ from PIL import Image
 import clipsearch
 from clipsearch import AddListener, AddOptions, Failure, Index, IngestReport, SamplingSpec
 from clipsearch.encoders import load_encoder, parse_spec
-from clipsearch.ingest import reading
-from clipsearch.ingest import run as ingest_run
+from clipsearch.ingest import finding, reading
 from clipsearch.ingest.scopes import Scope, scopes_of
 
 COLOURS = {"red": (250, 5, 5), "green": (5, 250, 5), "blue": (5, 5, 250), "cyan": (5, 250, 250)}
@@ -48,7 +47,7 @@ def first(index: Index, words: str) -> str:
 
 
 def no_reading(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise AssertionError("nothing should be decoded")
 
     monkeypatch.setattr(reading, "open_media", refuse)
@@ -67,7 +66,7 @@ def test_an_unchanged_folder_is_not_even_opened(
 ) -> None:
     index.add([folder])
     no_reading(monkeypatch)
-    monkeypatch.setattr(ingest_run.Decider, "decide", lambda *_: pytest.fail("hashed"))
+    monkeypatch.setattr(finding.Decider, "decide", lambda *_: pytest.fail("hashed"))
     assert counts(index.add([folder])) == (0, 0, 4, 0, 0)
 
 
@@ -185,7 +184,7 @@ def test_retry_failed_reads_unchanged_failures_again(
 ) -> None:
     real = reading.open_media
 
-    def broken(*_: object) -> object:
+    def broken(*_: object, **__: object) -> object:
         raise clipsearch.MediaError("no codec")
 
     monkeypatch.setattr(reading, "open_media", broken)
@@ -201,7 +200,7 @@ def test_a_full_disk_stops_the_run_and_keeps_what_was_published(
 ) -> None:
     index.add([folder / "red.png"])
 
-    def full(*_: object) -> object:
+    def full(*_: object, **__: object) -> object:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(reading, "open_media", full)

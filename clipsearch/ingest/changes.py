@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -65,15 +64,6 @@ class Decider:
                         self._claimed.add(media.id)
                         return Decision("moved", digest, media)
         return Decision("read", digest)
-
-
-def candidates(files: Iterable[FoundFile], catalog: Catalog) -> Iterator[Candidate]:
-    """Each file with what the catalog has under its path, in order, a few hundred at a time."""
-    iterator = iter(files)
-    while chunk := list(itertools.islice(iterator, LOOKUP_FILES)):
-        known = catalog.media_at(chunk)
-        for file in chunk:
-            yield Candidate(file, known.get((file.root, file.relative)))
 
 
 def find_media(catalog: Catalog, path: Path) -> tuple[Path, StoredMedia | None]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from clipsearch.encoders import AUTO, parse_spec
+from clipsearch.encoders.devices import usable_cores
 from clipsearch.errors import EncoderError, UsageError
 from clipsearch.ingest.options import AddOptions
 from clipsearch.ingest.reading import sources_in
@@ -50,8 +51,9 @@ def ingest_spec(
             frozenset(options.exclude_dirs), options.include_hidden, frozenset(MEDIA_KINDS)
         ),
         batch_size=options.batch_size,
-        workers=options.workers or os.cpu_count() or 1,
+        workers=options.workers or usable_cores(),
         retry_failed=options.retry_failed,
+        cache=options.cache,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from clipsearch.encoders.spec import parse_spec
 from clipsearch.errors import UsageError
@@ -24,7 +25,12 @@ class AddOptions:
     sampling, window_seconds: fixed by the first `add` of an index, and then the same for all;
         None takes what the index has, or one frame a second and windows of 30 seconds.
     exclude_dirs: folder names to leave out, besides version control and thumbnails.
+    batch_size: pictures encoded in one step; None takes what suits the encoder and the device.
     workers: reading threads; None takes one per core.
+    cache: a folder for what is worth remembering on this machine: how encoders run fastest, which
+        is tried for about a second once a run has encoded a few dozen pictures, and the vectors
+        of the texts that relevance is measured with. Without one nothing is tried, and fixed
+        rules hold.
     retry_failed: read files again that failed before and have not changed since.
     audio: whether sound files and the sound of videos are indexed; None takes what the index has,
         and for a new one whether its encoder, or one given as audio_model, takes sound.
@@ -40,9 +46,10 @@ class AddOptions:
     window_seconds: float | None = None
     exclude_dirs: tuple[str, ...] = ()
     include_hidden: bool = False
-    batch_size: int = 32
+    batch_size: int | None = None
     max_image_megapixels: float = MAX_IMAGE_MEGAPIXELS
     workers: int | None = None
+    cache: Path | None = None
     retry_failed: bool = False
     audio: bool | None = None
     audio_model: str | None = None
@@ -52,7 +59,7 @@ class AddOptions:
     wait: bool = True
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1:
+        if self.batch_size is not None and self.batch_size < 1:
             raise UsageError(f"batch size {self.batch_size}: use 1 or more")
         if self.window_seconds is not None and not self.window_seconds > 0:
             raise UsageError(f"windows of {self.window_seconds} seconds: use more than 0")
@@ -73,9 +80,11 @@ class AddListener:
     """What `Index.add` tells while it runs, from the calling thread.
 
     count_files: walk the folders once more beforehand, so that `on_progress` knows the total.
+    on_notice: what a person may want to know, such as what a trial found.
     """
 
     on_failure: Callable[[Failure], None] = _ignore
     on_progress: Callable[[Progress], None] = _ignore
     on_wait: Callable[[str], None] = _ignore
+    on_notice: Callable[[str], None] = _ignore
     count_files: bool = False

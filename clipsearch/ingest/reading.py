@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
 from clipsearch.encoders.base import Encoder
+from clipsearch.encoders.devices import usable_cores
 from clipsearch.errors import MediaError, NoPictureError
 from clipsearch.media import (
     AudioSpec,
@@ -24,6 +27,7 @@ from clipsearch.types import FoundFile, MediaInfo, MediaKind, SoundStream, Sourc
 CHUNK_UNITS = 8  # frames handed over at once by a reader
 CHUNK_WAVES = 2  # a window of ten seconds at 48 kHz is 2 MB
 NO_PICTURE = MediaInfo(0, 0)
+MOST_DECODER_THREADS = 16  # FFmpeg advises against more for one video
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +68,26 @@ def sources_in(kind: MediaKind, *, sound: bool, texts: bool) -> tuple[Source, ..
     return tuple(source for source, is_wanted in wanted.items() if is_wanted)
 
 
+class Cores:
+    """Shares cores among the videos that are decoded at once: one alone gets them all."""
+
+    def __init__(self, count: int) -> None:
+        self._count, self._videos = count, 0
+        self._guard = threading.Lock()
+
+    @contextmanager
+    def share(self) -> Iterator[int]:
+        """How many threads a video that is opened now may have."""
+        with self._guard:
+            self._videos += 1
+            share = max(1, self._count // self._videos)
+        try:
+            yield min(share, MOST_DECODER_THREADS)
+        finally:
+            with self._guard:
+                self._videos -= 1
+
+
 @dataclass(frozen=True, slots=True)
 class Reader:
     """Reads files as an index wants them. Safe to use from several threads."""
@@ -72,6 +96,8 @@ class Reader:
     read: ReadSpec
     hearing: Hearing | None = None
     texts: bool = False
+    stop: Callable[[], bool] | None = None  # asked while a video is decoded
+    cores: Cores = field(default_factory=lambda: Cores(usable_cores()))
 
     def sources(self, kind: MediaKind) -> tuple[Source, ...]:
         """What is looked at in files of a kind."""
@@ -97,17 +123,19 @@ class Reader:
             yield from self._rest(file, sources)
 
     def _picture(self, file: FoundFile, sources: tuple[Source, ...]) -> Iterator[Event]:
-        try:
-            stream = open_media(file, self.read)
-        except NoPictureError:
-            if "audio" not in sources:
-                raise
-            yield from self._sound(file)
-            yield from self._rest(file, tuple(s for s in sources if s == "text"))
-            return
-        yield stream.info
-        pairs = ((unit, self.encoder.prepare(pixels)) for unit, pixels in stream.units)
-        yield from _chunks("visual", pairs, CHUNK_UNITS)
+        with self.cores.share() if file.kind == "video" else nullcontext(0) as threads:
+            read = replace(self.read, decoder_threads=threads)
+            try:
+                stream = open_media(file, read, stop=self.stop)
+            except NoPictureError:
+                if "audio" not in sources:
+                    raise
+                yield from self._sound(file)
+                yield from self._rest(file, tuple(s for s in sources if s == "text"))
+                return
+            yield stream.info
+            pairs = ((unit, self.encoder.prepare(pixels)) for unit, pixels in stream.units)
+            yield from _chunks("visual", pairs, CHUNK_UNITS)
         yield from self._rest(file, sources)
 
     def _sound(self, file: FoundFile) -> Iterator[Event]:

@@ -2,55 +2,42 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
-import numpy as np
-
-from clipsearch.encoders.base import Encoder
+from clipsearch.encoders.base import Encoder, Feeding
 from clipsearch.encoders.long_texts import encode_texts
-from clipsearch.errors import MediaError
 from clipsearch.heads.sampling import crowded_notice
-from clipsearch.ingest.batcher import Batcher, Encode, Part, PartialMedia
-from clipsearch.ingest.changes import Candidate, Decider, Decision, candidates
-from clipsearch.ingest.pooling import (
-    crowded_windows,
-    with_norms,
-    with_windows,
-)
-from clipsearch.ingest.readahead import read_ahead
+from clipsearch.ingest.changes import Candidate, Decision
+from clipsearch.ingest.encoding import Encode
+from clipsearch.ingest.finding import Finder, Unread
+from clipsearch.ingest.flow import Encoders, Flow
+from clipsearch.ingest.gone import Gone, forget_gone
+from clipsearch.ingest.intake import Finisher, Intake
+from clipsearch.ingest.readahead import Message, read_ahead
 from clipsearch.ingest.reading import Chunk, Event, Hearing, Reader, Trouble
-from clipsearch.ingest.scopes import Scope, is_below
+from clipsearch.ingest.scopes import Scope
 from clipsearch.media import ReadSpec
-from clipsearch.media.discover import Unreadable, WalkSpec, discover
+from clipsearch.media.discover import WalkSpec
 from clipsearch.store.writer import UNPOOLED, Writer
-from clipsearch.types import (
-    EmbeddingBatch,
-    EncodedMedia,
-    Failure,
-    FoundFile,
-    IngestReport,
-    MediaInfo,
-    Source,
-    StoredMedia,
-)
+from clipsearch.types import Failure, IngestReport, Source
 
 if TYPE_CHECKING:
     from clipsearch.heads import Head
 
-# A kill loses at most what was not published: a few seconds of work.
-PUBLISH_SECONDS = 3.0
-PUBLISH_ROWS = 8192
-
+TRIALS = "trials.json"  # in the cache
 NO_EAR = (
     "sound files left out: {count}; this index has no encoder of sound, --audio-model clap gives "
     "it one"
 )
 EAR_OFF = "sound files left out: {count}; --audio takes them in"
+
+Found = Candidate | Unread
+Heard = Decision | Event
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +47,10 @@ class IngestSpec:
     read: ReadSpec
     window_seconds: float
     walk: WalkSpec = field(default_factory=WalkSpec)
-    batch_size: int = 32
+    batch_size: int | None = None  # None: as the encoder is fed fastest
     workers: int = 2
     retry_failed: bool = False
+    cache: Path | None = None  # where it is remembered how encoders run fastest
     head: Head | None = None  # that pools windows beside the mean
     hearing: Hearing | None = None  # how sound is indexed; None: it is not
     texts: bool = False  # whether subtitles are indexed
@@ -77,15 +65,6 @@ class Progress:
     units: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Look:
-    """What looking through a scope showed besides its files."""
-
-    scope: Scope
-    empty: set[str]  # parts of the scope that have no media
-    unreadable: list[str] = field(default_factory=list)
-
-
 class Ingest:
     """One indexing run: `run` once, under the store's lock."""
 
@@ -97,23 +76,25 @@ class Ingest:
         *,
         on_failure: Callable[[Failure], None],
         on_progress: Callable[[Progress], None],
+        on_notice: Callable[[str], None] = lambda _: None,
         count_files: bool = False,
     ) -> None:
         self._writer, self._encoder, self._spec = writer, encoder, spec
         self._on_failure, self._on_progress = on_failure, on_progress
+        self._on_notice = on_notice
         self._count_files = count_files
-        self._decider = Decider(writer.catalog)
-        self._reader = Reader(encoder, spec.read, spec.hearing, spec.texts)
-        self._batcher = Batcher(self._encoders(), spec.batch_size)
-        self._ready: list[EncodedMedia] = []
-        self._ready_rows = 0
-        self._moves: list[tuple[int, FoundFile]] = []
-        self._published_at = time.monotonic()
+        self._stop = threading.Event()  # set when nobody takes any more what readers read
+        reader = Reader(encoder, spec.read, spec.hearing, spec.texts, self._stop.is_set)
+        self._finder = Finder(writer.catalog, reader, spec.walk, retry_failed=spec.retry_failed)
+        hearing = spec.hearing
+        dims: dict[Source, int] = {"visual": encoder.dim, "text": encoder.dim}
+        dims["audio"] = hearing.encoder.dim if hearing else encoder.dim
+        self._finisher = Finisher(spec.window_seconds, dims, spec.head)
         self._seen: set[int] = set()
         self._counts = dict.fromkeys(("added", "updated", "unchanged", "moved", "removed"), 0)
         self._failures: list[Failure] = []
         self._warnings: list[str] = []
-        self._done = self._units = self._crowded = self._unheard = 0
+        self._done = self._units = self._unheard = 0
         self._total: int | None = None
 
     def run(self, scopes: Sequence[Scope]) -> IngestReport:
@@ -122,25 +103,20 @@ class Ingest:
         Publishes every few seconds, and what is complete when it is interrupted.
         """
         if self._count_files:
-            walks = (self._discover(scope, on_unreadable=lambda *_: None) for scope in scopes)
-            self._total = sum(1 for walk in walks for _ in walk)
+            self._total = sum(self._finder.count(scope) for scope in scopes)
         for loss in self._writer.losses:
             self._warnings.append(f"{loss.reason}: {loss.files} files are read again")
             if loss.pooled:
                 self._warnings.append(UNPOOLED)
         next_id = self._writer.catalog.next_media_id()
-        looks = []
-        try:
-            for scope in scopes:
-                looks.append(self._look_through(scope))
-        finally:
-            self._publish()
+        with Flow(self._writer, self._encoders(), self._finisher) as flow:
+            looks = [self._look_through(scope, flow) for scope in scopes]
         for look in looks:  # last, as a file that is gone from one scope may turn up in another
             self._remove_gone(look, next_id)
         self._writer.catalog.prune_roots(keep=[scope.root for scope in scopes])
         self._writer.maintain()
-        if self._crowded and self._spec.head is not None:
-            self._warnings.append(crowded_notice(self._crowded, self._spec.head))
+        if self._finisher.crowded and self._spec.head is not None:
+            self._warnings.append(crowded_notice(self._finisher.crowded, self._spec.head))
         if self._unheard:
             notice = EAR_OFF if self._encoder.supports_audio else NO_EAR
             self._warnings.append(notice.format(count=self._unheard))
@@ -148,223 +124,122 @@ class Ingest:
             **self._counts, failures=tuple(self._failures), warnings=tuple(self._warnings)
         )
 
-    def _encoders(self) -> dict[Source, Encode]:
-        encoder, hearing = self._encoder, self._spec.hearing
+    def _encoders(self) -> Encoders:
+        encoder, hearing, spec = self._encoder, self._spec.hearing, self._spec
         found: dict[Source, Encode] = {
             "visual": lambda pictures: encoder.encode_images(pictures, normalize=False)
         }
         if hearing is not None:
             ear = hearing.encoder
             found["audio"] = lambda waves: ear.encode_audio(waves, normalize=False)
-        if self._spec.texts:
+        if spec.texts:
             found["text"] = lambda texts: encode_texts(encoder, texts, normalize=False).vectors
-        return found
 
-    def _look_through(self, scope: Scope) -> _Look:
+        def feeding() -> Feeding:
+            fed = encoder.feeding
+            return fed if spec.batch_size is None else replace(fed, batch=spec.batch_size)
+
+        return Encoders(found, feeding, None if spec.cache is None else self._tune)
+
+    def _tune(self) -> None:
+        assert self._spec.cache is not None, "only asked for with a place to remember"
+        notice = self._encoder.tune(self._spec.cache / TRIALS)
+        if notice is not None:
+            self._on_notice(notice)
+
+    def _look_through(self, scope: Scope, flow: Flow) -> Gone:
         self._writer.catalog.add_root(scope.root)
-        look = _Look(scope, empty=set(scope.under))
-
-        def on_unreadable(relative: str, reason: str) -> None:
-            look.unreadable.append(relative)
-            self._fail(scope.root / relative, reason)
-
-        files = self._note_parts(self._discover(scope, on_unreadable), look.empty)
-        reading = read_ahead(self._to_read(files), self._read, workers=self._spec.workers)
+        self._stop.clear()
+        look = Gone(scope, empty=set(scope.under))
+        intake = flow.intake(self._finder.sources, self._finder.lacks)
+        reading = read_ahead(
+            self._finder.found(scope),
+            lambda found: self._finder.read(cast("Candidate", found)),
+            workers=self._spec.workers,
+            passed=lambda found: isinstance(found, Unread),
+            stop=self._stop,
+            on_idle=flow.advance,
+        )
         with closing(reading):
-            for candidate, events in reading:
-                self._take(candidate, events)
-                self._hand_over()
-                self._tell(done=1)
-        self._batcher.flush()
-        self._hand_over()
-        self._publish()
+            for message in reading:
+                if isinstance(message.item, Unread):
+                    intake.batcher.settle(message.number)
+                    self._note(message.item, look)
+                else:
+                    self._take(message, message.item, intake, flow)
+                flow.advance()
+        flow.finish()
         return look
 
-    def _note_parts(self, files: Iterator[FoundFile], empty: set[str]) -> Iterator[FoundFile]:
-        """Pass files on, striking out the parts of the scope that have some."""
-        for file in files:
-            if empty:
-                empty -= {part for part in empty if is_below(file.relative, part)}
-            yield file
-
-    def _to_read(self, files: Iterator[FoundFile]) -> Iterator[Candidate]:
-        """The files that must be opened; the others are counted on the way."""
-        for candidate in candidates(files, self._writer.catalog):
+    def _note(self, unread: Unread, look: Gone) -> None:
+        """Count what needs no reading."""
+        look.empty.difference_update(unread.parts)
+        self._unheard += unread.unheard
+        for relative, reason in unread.unreadable:
+            look.unreadable.append(relative)
+            self._fail(look.scope.root / relative, reason)
+        for candidate in unread.untouched:
             known = candidate.known
-            if known is not None:
-                self._seen.add(known.id)
-            again = known is None or not candidate.untouched or self._lacks(known)
-            if known is None or again or self._is_retried(known):
-                yield candidate
-            elif known.state == "failed":
+            assert known is not None, "what is not known is read"
+            self._seen.add(known.id)
+            if known.state == "failed":
                 self._fail(candidate.file.path, known.error or "failed before")
-                self._tell(done=1)
             else:
                 if known.error is not None:
                     self._warnings.append(f"{candidate.file.path}: {known.error}")
                 self._counts["unchanged"] += 1
-                self._tell(done=1)
+            self._tell(done=1)
 
-    def _is_retried(self, known: StoredMedia) -> bool:
-        """Whether a file that could not be read, or not all of it, is read again."""
-        return self._spec.retry_failed and (known.state == "failed" or known.error is not None)
-
-    def _lacks(self, known: StoredMedia) -> tuple[Source, ...]:
-        """What was not looked at in a file yet: the index had no sound or texts then."""
-        return tuple(s for s in self._reader.sources(known.kind) if s not in known.sources)
-
-    def _read(self, candidate: Candidate) -> Iterator[Decision | Event]:
-        """In a reader's thread: decide, and if need be decode and prepare."""
-        decision = self._decider.decide(candidate)
-        retry = decision.media is not None and self._is_retried(decision.media)
-        same = decision.media if decision.action == "same" else None
-        if retry or (same is not None and same.state == "failed" and self._lacks(same)):
-            decision = Decision("read", decision.content_hash)
-        sources = self._reader.sources(candidate.file.kind)
-        info = None
-        if decision.action == "same" and decision.media is not None:
-            sources, info = self._lacks(decision.media), decision.media.info
-            if sources:
-                decision = replace(decision, action="more")
-        yield decision
-        if decision.action in ("read", "more"):
-            yield from self._reader.events(candidate.file, sources, info)
-
-    def _take(self, candidate: Candidate, events: Iterator[Decision | Event]) -> None:
-        """Follow one file to its end; a file that cannot be read is noted and left."""
-        media: PartialMedia | None = None
-        decision: Decision | None = None
-        try:
-            for event in events:
-                if isinstance(event, Decision):
-                    decision = event
-                    self._act(candidate, decision)
-                elif isinstance(event, MediaInfo):
-                    assert decision is not None, "readers decide before they open"
-                    media = self._start(candidate, decision, event)
-                elif isinstance(event, Trouble):
-                    assert media is not None, "readers open before they meet trouble"
-                    media.trouble = event.reason
-                    self._warnings.append(f"{candidate.file.path}: {event.reason}")
-                else:
-                    assert media is not None, "readers open before they decode"
-                    self._add_units(media, event)
-        except MediaError as error:
-            if media is not None:
-                self._batcher.drop(media)
-            self._fail(candidate.file.path, str(error))
-            if decision is not None:  # its content was read, so the reason is lasting
-                read = self._reader.sources(candidate.file.kind)
-                self._writer.put_failure(candidate.file, decision.content_hash, str(error), read)
+    def _take(
+        self, message: Message[Found, Heard], candidate: Candidate, intake: Intake, flow: Flow
+    ) -> None:
+        """Follow one file a step further; one that cannot be read is noted and left."""
+        if candidate.known is not None:
+            self._seen.add(candidate.known.id)
+        for event in message.events:
+            if isinstance(event, Decision):
+                self._act(candidate, event, flow)
+            elif isinstance(event, Trouble):
+                self._warnings.append(f"{candidate.file.path}: {event.reason}")
+            intake.take(message.number, candidate, event)
+            if isinstance(event, Chunk):
+                self._tell(units=len(event.pairs))
+        if not message.ended:
             return
-        if media is not None:
-            media.finished = True
+        failed = message.error is not None
+        following = intake.end(message.number, candidate, failed=failed)
+        if message.error is not None:
+            self._fail(candidate.file.path, str(message.error))
+            if following.decision is not None:  # its content was read, so the reason is lasting
+                digest, read = following.decision.content_hash, self._finder.sources(candidate)
+                flow.publishing.put_failure(candidate.file, digest, str(message.error), read)
+        elif following.media is not None:
             self._counts["added" if candidate.known is None else "updated"] += 1
+        self._tell(done=1)
 
-    def _start(self, candidate: Candidate, decision: Decision, info: MediaInfo) -> PartialMedia:
-        sources = self._reader.sources(candidate.file.kind)
-        kept: tuple[Source, ...] = ()
-        if decision.action == "more" and decision.media is not None:
-            sources, kept = self._lacks(decision.media), decision.media.sources
-        parts = {source: Part() for source in sources}
-        media = PartialMedia(candidate.file, decision.content_hash, info, parts, kept)
-        self._batcher.start(media)
-        return media
-
-    def _act(self, candidate: Candidate, decision: Decision) -> None:
+    def _act(self, candidate: Candidate, decision: Decision, flow: Flow) -> None:
         media = decision.media
         if media is None:
             return
         self._seen.add(media.id)
         if decision.action == "more":
             return
-        self._moves.append((media.id, candidate.file))
+        flow.move(media.id, candidate.file)
         if media.state == "failed":
             self._fail(candidate.file.path, media.error or "failed before")
         else:
             self._counts["unchanged" if decision.action == "same" else "moved"] += 1
 
-    def _add_units(self, media: PartialMedia, chunk: Chunk) -> None:
-        for unit, content in chunk.pairs:
-            self._batcher.add(media, chunk.source, unit, content)
-        self._tell(units=len(chunk.pairs))
-        self._hand_over()
-
-    def _hand_over(self) -> None:
-        """Move completed files from the batcher to the next publication; publish when due."""
-        due = time.monotonic() - self._published_at >= PUBLISH_SECONDS
-        if due:
-            self._batcher.unblock()
-        for media in self._batcher.completed():
-            batches = {s: self._batch(s, part) for s, part in media.parts.items()}
-            facts = media.file, media.content_hash, media.info
-            encoded = EncodedMedia(*facts, batches, media.kept, media.trouble)
-            self._ready.append(encoded)
-            self._ready_rows += encoded.row_count
-        if (self._ready or self._moves) and (due or self._ready_rows >= PUBLISH_ROWS):
-            self._publish()
-            self._writer.maintain()
-
-    def _batch(self, source: Source, part: Part) -> EmbeddingBatch:
-        head, seconds = self._spec.head, self._spec.window_seconds
-        if not part.units:
-            return EmbeddingBatch(np.empty((0, self._dim(source)), np.float32), ())
-        rows, norms = with_norms(part.raw())
-        if source != "visual":
-            return EmbeddingBatch(rows, tuple(part.units), norms)
-        if head is not None:
-            self._crowded += crowded_windows(part.units, window_seconds=seconds, head=head)
-        return with_windows(rows, norms, part.units, window_seconds=seconds, head=head)
-
-    def _dim(self, source: Source) -> int:
-        hearing = self._spec.hearing
-        return hearing.encoder.dim if source == "audio" and hearing else self._encoder.dim
-
-    def _publish(self) -> None:
-        ready, self._ready, self._ready_rows = self._ready, [], 0
-        moves, self._moves = self._moves, []
-        self._writer.catalog.move_media(moves)
-        self._writer.publish(ready)
-        self._published_at = time.monotonic()
-
-    def _remove_gone(self, look: _Look, next_id: int) -> None:
-        """Forget files that are gone, except where there is no media at all any more."""
-        scope = look.scope
-        missing = [
-            media
-            for media in self._writer.catalog.all_media(scope.root)
-            if media.id < next_id
-            and media.id not in self._seen
-            and scope.covers(media.relative)
-            and not _below_any(media.relative, look.unreadable)
-            and (not media.path.exists() or self._excluded(media))
-        ]
-        for part in sorted(look.empty):
-            kept = [media for media in missing if is_below(media.relative, part)]
-            if kept and (scope.root / part).is_dir():
-                self._warnings.append(
-                    f"{scope.root / part} has no media now but {len(kept)} indexed files: kept, "
-                    "in case its disk is away"
-                )
-                missing = [media for media in missing if media not in kept]
-        self._writer.catalog.remove_media([media.id for media in missing])
-        self._counts["removed"] += len(missing)
-
-    def _excluded(self, media: StoredMedia) -> bool:
-        folders = media.relative.split("/")[:-1]
-        return not self._spec.walk.exclude_dirs.isdisjoint(folders)
-
-    def _discover(self, scope: Scope, on_unreadable: Unreadable) -> Iterator[FoundFile]:
-        """The readable files of a scope; a name that no database can hold counts as unreadable."""
-        for file in discover(
-            scope.root, under=scope.under, on_unreadable=on_unreadable, spec=self._spec.walk
-        ):
-            if not self._reader.sources(file.kind):
-                self._unheard += file.kind == "audio"
-            elif _is_utf8(file.relative):
-                yield file
-            else:
-                on_unreadable(file.relative, "its name is not valid UTF-8: rename it")
+    def _remove_gone(self, look: Gone, next_id: int) -> None:
+        removed, warnings = forget_gone(
+            self._writer.catalog,
+            look,
+            self._seen,
+            next_id=next_id,
+            exclude_dirs=self._spec.walk.exclude_dirs,
+        )
+        self._counts["removed"] += removed
+        self._warnings += warnings
 
     def _tell(self, *, done: int = 0, units: int = 0) -> None:
         self._done += done
@@ -375,15 +250,3 @@ class Ingest:
         failure = Failure(path, reason)
         self._failures.append(failure)
         self._on_failure(failure)
-
-
-def _below_any(relative: str, parts: Sequence[str]) -> bool:
-    return any(is_below(relative, part) for part in parts)
-
-
-def _is_utf8(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -179,11 +179,11 @@ def _pictures(
 
     kept: list[tuple[FoundFile, Prepared]] = []
     with closing(read_ahead(files, prepared, workers=os.cpu_count() or 1)) as reading:
-        for file, pictures in reading:
-            try:
-                kept += [(file, picture) for picture in pictures]
-            except MediaError as error:
-                on_failure(Failure(file.path, _reason(error, file.path)))
+        for message in reading:
+            kept += [(message.item, picture) for picture in message.events]
+            if message.error is not None:
+                reason = _reason(message.error, message.item.path)
+                on_failure(Failure(message.item.path, reason))
     rows = encoder.encode_images([picture for _, picture in kept])
     return {
         file.path: FileVector(file.path, file.kind, row)

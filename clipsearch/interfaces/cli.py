@@ -50,7 +50,7 @@ from clipsearch.interfaces.options import (
     Print0Option,
     pooling_spec,
 )
-from clipsearch.interfaces.places import index_folder, is_offline
+from clipsearch.interfaces.places import cache_folder, index_folder, is_offline
 from clipsearch.interfaces.render import (
     as_json_object,
     as_lines,
@@ -58,6 +58,7 @@ from clipsearch.interfaces.render import (
     output_format,
     plain,
 )
+from clipsearch.interfaces.tree import lazy_tree
 from clipsearch.types import Failure
 from clipsearch.version import VERSION
 
@@ -116,7 +117,7 @@ def index(
         float | None, typer.Option(help="Frames a second of video. [default: 1]")
     ] = None,
     sampling: Annotated[
-        str | None, typer.Option(help="fps, keyframes (fast) or uniform:N. [default: fps]")
+        str | None, typer.Option(help="auto or fps, keyframes (fast) or uniform:N. [default: fps]")
     ] = None,
     keep_all_frames: Annotated[
         bool, typer.Option("--keep-all-frames", help="Keep black and repeated frames.")
@@ -173,8 +174,27 @@ def index(
         bool, typer.Option("--include-hidden", help="Also hidden files and folders.")
     ] = False,
     batch_size: Annotated[
-        int, typer.Option("-b", "--batch-size", min=1, help="Pictures encoded at once.")
-    ] = 32,
+        int | None,
+        typer.Option(
+            "-b",
+            "--batch-size",
+            min=1,
+            help="Pictures encoded in one step. [default: what suits the encoder and the device]",
+        ),
+    ] = None,
+    compile_model: Annotated[
+        bool,
+        typer.Option(
+            "--compile",
+            help="Have torch compile the model first: takes minutes, and may pay on a GPU.",
+        ),
+    ] = False,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            "-j", "--workers", min=1, help="Threads that read files. [default: one per core]"
+        ),
+    ] = None,
     max_image_megapixels: Annotated[
         float | None, typer.Option(help="Refuse larger pictures undecoded. [default: 256]")
     ] = None,
@@ -200,6 +220,8 @@ def index(
         exclude_dirs=tuple(exclude_dir or ()),
         include_hidden=include_hidden,
         batch_size=batch_size,
+        workers=workers,
+        cache=cache_folder(os.environ),
         max_image_megapixels=(
             MAX_IMAGE_MEGAPIXELS if max_image_megapixels is None else max_image_megapixels
         ),
@@ -233,12 +255,15 @@ def index(
             opened = Index.open(folder, device=device)
     with opened, progress_bar() as bar:
         opened.require(model=model, recipe=recipe, catalog=catalog, pooling=head)
+        if compile_model:
+            opened.encoder.compile()
         wanted = _sampling(opened.sampling, sampling, fps, keep_all_frames)
         options = replace(options, sampling=wanted)
         listener = AddListener(
             on_failure=lambda failure: bar.say(_skipped(failure)),
             on_progress=bar.update,
             on_wait=lambda who: bar.say(f"waiting for {escaped(who)}"),
+            on_notice=bar.say,
             count_files=sys.stderr.isatty(),
         )
         try:
@@ -311,8 +336,7 @@ def list_(
 
 @cache
 def _tree() -> Callable[..., object]:
-    """The tree of commands and options, which takes 50 ms to make."""
-    return typer.main.get_command(app)
+    return lazy_tree(app)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

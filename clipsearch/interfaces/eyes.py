@@ -15,12 +15,13 @@ from clipsearch.errors import MediaError, UsageError
 from clipsearch.interfaces.console import escaped, say, write
 from clipsearch.interfaces.files import check_target, write_whole
 from clipsearch.interfaces.render import clock
-from clipsearch.types import Hit, Pixels
+from clipsearch.types import Hit
 
 if TYPE_CHECKING:
     from clipsearch.interfaces.html import Entry
     from clipsearch.interfaces.preview import Preview
     from clipsearch.media.sheet import Sheet
+    from clipsearch.types import Pixels
 
 PreviewOption = Annotated[
     bool,

@@ -1,4 +1,4 @@
-"""What the environment says: where an index lives, and whether hubs may be asked."""
+"""What the environment says: where indexes and the cache live, and whether hubs may be asked."""
 
 from __future__ import annotations
 
@@ -28,6 +28,15 @@ def index_folder(given: str | None, environment: Mapping[str, str], here: Path) 
         if (candidate / "manifest.json").is_file():
             return candidate
     return here / INDEXES / chosen
+
+
+def cache_folder(environment: Mapping[str, str]) -> Path | None:
+    """Where what is worth remembering on this machine lies: in the user's cache, if any."""
+    try:
+        cache = Path(environment.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    except RuntimeError:  # a user without a home
+        return None
+    return cache / "clipsearch"
 
 
 def is_offline(environment: Mapping[str, str]) -> bool:

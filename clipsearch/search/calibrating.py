@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,7 @@ from clipsearch.store.backgrounds import StoredBackground, background_stamp, loa
 from clipsearch.store.store import Store
 from clipsearch.types import SOURCE_OF, SOURCES, Source, UnitKind, Vectors
 
+BANKS = "banks"  # the folder in a cache
 CHANGED_SHARE = 0.1  # of the rows, since it was measured
 TOGETHER: tuple[tuple[UnitKind, ...], ...] = (
     ("image", "frame"),  # what is shown first, by default
@@ -79,17 +82,35 @@ class Calibration:
         self._known, self._measured_here = stored, here
         self._background = None if stored is None else self._ready(stored)
 
-    def keep(self) -> None:
+    def keep(self, cache: Path | None = None) -> None:
         """Measure and store it if many rows changed since; only by the holder of the index's lock.
 
-        The bank is encoded once for each encoder. Raises EncoderError.
+        The bank is encoded once for each encoder; with a folder as cache, once for all indexes of
+        this machine. Raises EncoderError.
         """
         self._store.refresh()
         stored = self._stored()
         if any(self._rows().values()) and (stored is None or self._is_due(stored.facts)):
-            banks = self._banks(stored)
+            banks = self._cached_banks(cache) if stored is None and cache else self._banks(stored)
             if banks:
                 self._measured(banks).save(self._store.folder)
+
+    def _cached_banks(self, cache: Path) -> Banks:
+        """From the cache, else encoded and put there; one that fails is as if there were none."""
+        spaces = self._spaces()
+        folder = cache / BANKS / hashlib.sha256(json.dumps(spaces).encode()).hexdigest()[:16]
+        cached = load_background(folder)
+        if cached is not None and cached.facts["spaces"] != spaces:
+            cached = None
+        banks = self._banks(cached)
+        if cached is None and banks:
+            facts = {"spaces": spaces, "live": {}, "next_unit_id": 0, "scales": {}}
+            with suppress(OSError):
+                folder.mkdir(parents=True, exist_ok=True)
+                StoredBackground(facts, {str(name): rows for name, rows in banks.items()}).save(
+                    folder
+                )
+        return banks
 
     def keep_up(self) -> None:
         """As `keep`, for an index that knows it already: without its encoders."""

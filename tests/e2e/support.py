@@ -30,12 +30,12 @@ ALL_KINDS = ("--kind", "image", "--kind", "frame", "--kind", "video")
 # can meet a run in the middle, and many publications and merges in little time.
 SLOW_COMMAND = """
 import sys, time
-import clipsearch.ingest.reading as reading, clipsearch.ingest.run as run
-pause, run.PUBLISH_SECONDS = float(sys.argv[1]), float(sys.argv[2])
+import clipsearch.ingest.reading as reading, clipsearch.ingest.flow as flow
+pause, flow.PUBLISH_SECONDS = float(sys.argv[1]), float(sys.argv[2])
 read = reading.open_media
-def read_slowly(*arguments):
+def read_slowly(*arguments, **more):
     time.sleep(pause)
-    return read(*arguments)
+    return read(*arguments, **more)
 reading.open_media = read_slowly
 from clipsearch.interfaces.cli import main
 main(sys.argv[3:])
