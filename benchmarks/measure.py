@@ -6,30 +6,48 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
+    """cpu_seconds: with the processes that it waited for. peak_rss_mb: of the largest of them."""
+
     cpu_seconds: float
     wall_seconds: float
     peak_rss_mb: float
     stdout: str
 
 
-def run(*command: str, cwd: Path | None = None) -> Run:
-    """Run one process to its end; CPU time and peak memory as the system accounts them."""
-    start = time.monotonic()
-    process = subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    assert process.stdout is not None
-    stdout = process.stdout.read().decode()
-    _, status, usage = os.wait4(process.pid, 0)
-    process.stdout.close()
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        sys.exit(f"{' '.join(command)} exited with {process.returncode}")
+def run(
+    *command: str, cwd: Path | None = None, environment: Mapping[str, str] | None = None
+) -> Run:
+    """Run one process to its end; CPU time and peak memory as the system accounts them.
+
+    environment: variables beside those that there are.
+    """
+    with tempfile.TemporaryFile() as errors:
+        start = time.monotonic()
+        process = subprocess.Popen(
+            command,
+            cwd=cwd,
+            env={**os.environ, **(environment or {})},
+            stdout=subprocess.PIPE,
+            stderr=errors,
+        )
+        assert process.stdout is not None
+        stdout = process.stdout.read().decode()
+        _, status, usage = os.wait4(process.pid, 0)
+        process.stdout.close()
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            errors.seek(0)
+            said = errors.read().decode(errors="replace")[-2000:]
+            sys.exit(f"{' '.join(command)} exited with {process.returncode}\n{said}")
     cpu = usage.ru_utime + usage.ru_stime
     return Run(cpu, time.monotonic() - start, usage.ru_maxrss / 1024, stdout)
 
