@@ -152,7 +152,7 @@ def test_the_best_of_several_ways_is_taken() -> None:
     assert found.best.feeding == Feeding(8, 1, 2)
     assert not found.offer([])
     assert "8.0/s" in str(found)
-    assert str(found).endswith("fp32, 1 calls x 2 threads, batch 8")
+    assert str(found).endswith("fp32, 1 calls x 2 threads")
 
 
 def test_a_slow_model_is_not_tried_for_long() -> None:

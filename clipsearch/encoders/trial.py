@@ -41,8 +41,8 @@ class Way:
     def __str__(self) -> str:
         order = "" if self.channels_last else ", channels first"
         fed = self.feeding
-        threads = f" x {fed.threads} threads" if fed.threads else ""
-        return f"{self.precision}{order}, {fed.calls} calls{threads}, batch {fed.batch}"
+        threads = f" x {fed.threads} threads" if fed.threads else f", batch {fed.batch}"
+        return f"{self.precision}{order}, {fed.calls} calls{threads}"
 
 
 @dataclass(slots=True)

@@ -14,6 +14,7 @@ from clipsearch.media.discover import content_hash
 from clipsearch.store.catalog import Catalog
 from clipsearch.types import FoundFile, StoredMedia
 
+FIRST_ID = 1  # the first that a catalog gives
 LOOKUP_FILES = 500  # files asked of the catalog at once
 
 
@@ -45,10 +46,15 @@ class Decision:
 
 
 class Decider:
-    """Decides by content what a new or touched file is. Safe to call from several threads."""
+    """Decides by content what a new or touched file is. Safe to call from several threads.
+
+    Made before a run adds files: in an index that never had any, none can have moved, and the
+    catalog is not asked, which costs half a millisecond a file.
+    """
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
+        self._knows_none = catalog.next_media_id() == FIRST_ID
         self._claimed: set[int] = set()
         self._guard = threading.Lock()
 
@@ -57,6 +63,8 @@ class Decider:
         digest = content_hash(candidate.file.path)
         if candidate.known is not None and candidate.known.content_hash == digest:
             return Decision("same", digest, candidate.known)
+        if self._knows_none:
+            return Decision("read", digest)
         for media in self._catalog.media_with_hash(digest):
             if media.kind == candidate.file.kind and not media.path.exists():
                 with self._guard:
