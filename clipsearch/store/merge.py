@@ -14,7 +14,7 @@ from clipsearch.store.moves import Moves
 from clipsearch.store.segment import Piece, Rows
 from clipsearch.types import UNIT_KINDS, UnitKind
 
-COPY_ROWS = 2048  # vectors in memory at once: 2 MB at 512 dimensions, so indexing stays flat
+COPY_ROWS = 1024  # vectors in memory at once: 1 MB at 512 dimensions, so indexing stays flat
 
 
 class Source(Protocol):

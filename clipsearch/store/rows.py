@@ -68,6 +68,11 @@ def parquet_writer(path: Path) -> pq.ParquetWriter:
     return pq.ParquetWriter(path, ROW_SCHEMA, compression="zstd")
 
 
+def release_memory() -> None:
+    """Give back what pyarrow keeps for its next table: indexing makes one every few seconds."""
+    pa.default_memory_pool().release_unused()
+
+
 def read_rows(path: Path, row_count: int) -> pa.Table:
     """All rows. Raises IndexDamagedError if the file is not what was written.
 

@@ -98,7 +98,7 @@ def write_segment(
     it is published. With `quantiser` the segment gets inverted lists.
     """
     # pyarrow takes a tenth of a second to import, and searching does without it.
-    from clipsearch.store.rows import ROW_GROUP_ROWS, parquet_writer, to_table
+    from clipsearch.store.rows import ROW_GROUP_ROWS, parquet_writer, release_memory, to_table
 
     folder.mkdir(parents=True)
     vector_salt, lookup_salt = salt_of(name, VECTORS), salt_of(name, LOOKUP)
@@ -132,6 +132,7 @@ def write_segment(
                 blocks[piece.kind] = [cursor, cursor]
             cursor += count
             blocks[piece.kind][1] = cursor
+    release_memory()
     assert cursor == shape[0], "the pieces do not add up to the announced rows"
     with (folder / SUMS).open("wb") as file:
         file.write(header_bytes(SUM_TYPE, sums.shape) + sums.tobytes())
