@@ -8,6 +8,7 @@ import threading
 from typing import Never
 
 EXIT_INTERRUPTED = 130
+EXIT_UNFORESEEN = 1  # with a traceback
 
 
 def main() -> None:
@@ -19,14 +20,17 @@ def main() -> None:
     except KeyboardInterrupt:
         _leave(EXIT_INTERRUPTED)
     except SystemExit as leaving:
-        if leaving.code == EXIT_INTERRUPTED:
-            _leave(EXIT_INTERRUPTED)
+        if isinstance(leaving.code, int):
+            _leave(leaving.code)
         raise
+    except Exception:
+        sys.excepthook(*sys.exc_info())
+        _leave(EXIT_UNFORESEEN)
 
 
 def _leave(code: int) -> Never:
-    """Exit at once where threads of an interrupted run are in the middle of a picture or a batch:
-    the libraries that they are in may crash when they are taken apart beneath them.
+    """Exit at once where threads of a run that was given up are in the middle of a picture or a
+    batch: the libraries that they are in may crash when they are taken apart beneath them.
     """
     if any(thread.name.startswith("clipsearch-") for thread in threading.enumerate()):
         for stream in (sys.stdout, sys.stderr):

@@ -165,6 +165,17 @@ def test_search_equals_search_without_a_gpu(
 
 
 @pytest.mark.usefixtures("small")
+def test_segments_without_rows_of_a_kind_have_none_of_it(tmp_path: Path) -> None:
+    store = Store.create(tmp_path / "index", manifest())
+    with store.writing() as writer:
+        for block in blocks_of(unit_rows(20, 7), {"path": ["a"] * 20}, dim=DIM, normalize=True):
+            writer.publish_vectors(block.vectors, block.rows, block.columns)
+    told_by(store, Twin())
+    assert store.search(unit_rows(2, 5), k=4, kinds=("frame",)) == [[], []]
+    assert used_copies(store) == 1
+
+
+@pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("without", [5, 70])
 def test_search_of_what_a_selection_leaves(store: Store, without: int) -> None:
     queries, gone = unit_rows(5, 6), Selection(without=frozenset(range(1, without)))
@@ -233,17 +244,29 @@ def test_another_error_of_the_gpu_is_no_full_memory(
 
 
 @pytest.mark.usefixtures("small")
-def test_copies_go_with_their_segments(built: Path, tmp_path: Path) -> None:
+def test_copies_go_with_their_segments(
+    built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = Store.open(Path(shutil.copytree(built, tmp_path / "index")))
     told_by(store, Twin())
     store.search(unit_rows(5, 6), k=8)
     assert store.gpu is not None
     assert len(store.gpu._copies) == 3
+    mine = {id(copy.index) for copies in store.gpu._copies.values() for copy in copies.values()}
+    guard, freed = store.gpu._guard, list[bool]()
+
+    def free(index: NoisyIndex) -> None:
+        if id(index) in mine:
+            freed.append(guard._is_owned())  # type: ignore[attr-defined]
+
+    monkeypatch.setattr(NoisyIndex, "__del__", free, raising=False)
     with store.writing() as writer:
         writer.compact(memory=1 << 30)
     expected = store.search(unit_rows(5, 6), k=8)
     gc.collect()
     assert len(store.gpu._copies) == 1
+    assert used_copies(store) == 1
+    assert freed == [True] * len(mine)  # never while another thread is at the GPU
     store.gpu = None
     assert_same(store.search(unit_rows(5, 6), k=8), expected)
 
@@ -296,6 +319,15 @@ def test_the_device_of_an_index_is_the_one_of_its_store(
         hits = index.search_vectors(rows, top=1)
     assert [own.tolist() for own in hits[1]] == [[number] for number in range(1, 21)]
     assert told == notices
+
+
+def test_training_shares_nothing_with_searches() -> None:
+    made: list[Twin] = []
+    gpu = Gpu("cuda", print, find=lambda _: made.append(Twin()) or made[-1])
+    for _ in range(2):
+        assert gpu.clusterer(DIM) is not None
+    assert len(made) == 3
+    assert gpu._tools is made[0]
 
 
 @pytest.mark.parametrize("recipe", ["ivfpq", "ivfpq-large"])

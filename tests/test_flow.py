@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import random
+import signal
 import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,11 @@ from PIL import Image
 from clipsearch import AddListener, AddOptions, Index
 from clipsearch.encoders.base import Feeding
 from clipsearch.encoders.fake import FakeEncoder
-from clipsearch.errors import EncoderError, MediaError
+from clipsearch.errors import ClipsearchError, EncoderError, MediaError
 from clipsearch.ingest import batcher as batching
 from clipsearch.ingest import encoding as encoding_module
 from clipsearch.ingest import flow, reading
-from clipsearch.ingest.batcher import Batcher, Part, PartialMedia
+from clipsearch.ingest.batcher import MOST_WAVES, Batcher, Part, PartialMedia
 from clipsearch.ingest.encoding import BATCHES_AHEAD, Encoding
 from clipsearch.ingest.publishing import Publishing
 from clipsearch.store.writer import Writer
@@ -88,6 +89,34 @@ def test_a_run_that_is_given_up_does_not_wait_for_a_batch(monkeypatch: pytest.Mo
     assert not future.done()
     hang.set()
     assert future.result(20).shape == (1, 1)
+
+
+def test_after_a_failure_nothing_more_is_taken() -> None:
+    def encode(contents: Sequence[int]) -> Vectors:
+        raise EncoderError("out of memory")
+
+    encoding = Encoding({"visual": encode}, Feeding(1, 1, 0))
+    assert encoding.submit("visual", [1]).exception(20) is not None
+    with pytest.raises(EncoderError, match="out of memory"):
+        encoding.submit("visual", [2])
+    encoding.close(finish=True)
+
+
+def test_sounds_do_not_wait_for_a_batch_as_large_as_one_of_pictures() -> None:
+    sizes: list[int] = []
+
+    def submit(_: Source, contents: Sequence[int]) -> Future[Vectors]:
+        sizes.append(len(contents))
+        return Future()
+
+    batches = Batcher(submit, ["visual", "audio"], batch_size=1024)
+    film = PartialMedia(
+        media("film").file, "sha256:0", MediaInfo(1, 1), {"visual": Part(), "audio": Part()}
+    )
+    for number in range(MOST_WAVES):
+        batches.add(film, "visual", Unit("frame", number, number + 1), number)
+        batches.add(film, "audio", Unit("audio", number, number + 1), number)
+    assert sizes == [MOST_WAVES]
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -218,20 +247,151 @@ def test_what_the_writer_meets_is_raised_and_stops_it(tmp_path: Path) -> None:
     assert done == ["moved"]
 
 
-def test_a_failing_encoder_ends_the_run_and_what_is_complete_is_kept(
+def test_many_failures_keep_nothing_from_being_published() -> None:
+    go_on = threading.Event()
+
+    class Slow:
+        class catalog:  # noqa: N801
+            @staticmethod
+            def move_media(moves: object) -> None:
+                pass
+
+        def publish(self, media: object) -> None:
+            pass
+
+        def tidy(self, stop: object) -> None:
+            pass
+
+        def put_failure(self, *what: object) -> None:
+            assert go_on.wait(20)
+
+    publishing = Publishing(Slow())  # type: ignore[arg-type]
+    publishing.put_failure(media("bad").file, "sha256:0", "not a picture", ("visual",))
+    assert not publishing.busy
+    publishing.publish([], [])
+    assert publishing.busy
+    go_on.set()
+    publishing.drain()
+    assert not publishing.busy
+    publishing.close()
+
+
+def test_an_interrupted_end_waits_for_what_is_being_written_and_drops_the_rest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begun, go_on, written = threading.Event(), threading.Event(), []
+
+    class Slow:
+        class catalog:  # noqa: N801
+            @staticmethod
+            def move_media(moves: object) -> None:
+                begun.set()
+                assert go_on.wait(20)
+
+        def publish(self, media: object) -> None:
+            written.append(media)
+
+    publishing = Publishing(Slow())  # type: ignore[arg-type]
+    thread = next(t for t in threading.enumerate() if t.name == "clipsearch-publish")
+    publishing.publish([], [])
+    publishing.publish([], [])
+    assert begun.wait(20)
+
+    class Interrupted:
+        joins = 0
+
+        def join(self) -> None:
+            self.joins += 1
+            if self.joins == 1:
+                raise KeyboardInterrupt
+            go_on.set()
+            thread.join()
+
+    monkeypatch.setattr(publishing, "_thread", Interrupted())
+    with pytest.raises(KeyboardInterrupt):
+        publishing.close(hurry=True)
+    assert not thread.is_alive()
+    assert len(written) == 1
+
+
+def test_a_second_interrupt_leaves_no_thread_that_writes(
     tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    close = Encoding.close
+
+    def interrupted(self: Encoding, *, finish: bool) -> None:
+        close(self, finish=finish)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Encoding, "close", interrupted)
+    with Index.create(tmp_path / "index", model="fake") as index:
+        with pytest.raises(KeyboardInterrupt):
+            index.add([photos / "000.png"])
+        assert not [t for t in threading.enumerate() if t.name.startswith("clipsearch-")]
+
+
+def test_what_was_to_be_published_when_it_was_interrupted_is_kept(
+    tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish, calls = Publishing.publish, []
+
+    def interrupted(self: Publishing, files: Sequence[Any], moves: Sequence[Any]) -> None:
+        calls.append(len(files))
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        publish(self, files, moves)
+
+    monkeypatch.setattr(Publishing, "publish", interrupted)
+    with Index.create(tmp_path / "index", model="fake") as index:
+        with pytest.raises(KeyboardInterrupt):
+            index.add([photos])
+        assert index.status().images == 100
+
+
+def test_an_interrupt_does_not_wait_for_a_trial(
+    tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trying, go_on, over = threading.Event(), threading.Event(), threading.Event()
+    main = threading.main_thread().ident
+    assert main is not None
+
+    def hang() -> None:
+        assert trying.wait(20)
+        signal.pthread_kill(main, signal.SIGINT)
+        go_on.wait(10)
+        over.set()
+
+    def tune(self: FakeEncoder, memory: Path) -> None:
+        with ThreadPoolExecutor(1) as pool:
+            trial = pool.submit(hang)
+            trying.set()
+            trial.result()
+
+    monkeypatch.setattr(FakeEncoder, "tune", tune)
+    with Index.create(tmp_path / "index", model="fake") as index:
+        with pytest.raises(KeyboardInterrupt):
+            index.add([photos], options=AddOptions(cache=tmp_path / "cache", batch_size=8))
+        assert not over.is_set()
+        go_on.set()
+        assert over.wait(20)
+        assert index.status().images > 0
+
+
+@pytest.mark.parametrize("how", ["out of memory", "norm nan"])
+def test_a_failing_encoder_ends_the_run_and_what_is_complete_is_kept(
+    tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     encode, calls = FakeEncoder.encode_images, []
 
-    def failing(self: FakeEncoder, prepared: Sequence[Any], **how: Any) -> Vectors:
+    def failing(self: FakeEncoder, prepared: Sequence[Any], **given: Any) -> Vectors:
         calls.append(len(prepared))
-        if len(calls) > 5:
-            raise EncoderError("out of memory")
-        return encode(self, prepared, **how)
+        if len(calls) > 5 and how == "out of memory":
+            raise EncoderError(how)
+        return encode(self, prepared, **given) * (np.nan if len(calls) > 5 else 1)
 
     monkeypatch.setattr(FakeEncoder, "encode_images", failing)
     with Index.create(tmp_path / "index", model="fake") as index:
-        with pytest.raises(EncoderError, match="out of memory"):
+        with pytest.raises(ClipsearchError, match=how):
             index.add([photos], options=AddOptions(batch_size=4))
         assert index.status().images == 20
     left = [t.name for t in threading.enumerate() if t.name.startswith("clipsearch-")]

@@ -373,7 +373,7 @@ def test_a_few_subtitles_hold_nothing_up(
     with Index.create(tmp_path / "early", model="fake") as index:
         index.add([folder], options=AddOptions(batch_size=8))
     assert sum(published) == 45
-    assert max(published) <= 30, "memory and what a kill costs stay small"
+    assert len(published) > 1, "all else waited for a batch of subtitles to be full"
 
 
 def test_without_its_encoder_of_sound_an_index_still_shows_the_rest(

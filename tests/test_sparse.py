@@ -8,6 +8,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from av.video.frame import PictureType
 from numpy.typing import NDArray
 
 from clipsearch.errors import MediaError, UsageError
@@ -26,6 +27,8 @@ SAMPLINGS = [
     SamplingSpec("uniform", count=5, keep_all_frames=True),
 ]
 X265 = "log-level=none:keyint=25:pools=none:frame-threads=1"
+# The sequence parameters of `write_unannounced`, less their last part, on the use of the rest.
+BARE_SET = bytes.fromhex("000000016764000aacc8508264")
 VARYING = tuple(np.cumsum(np.random.default_rng(1).integers(1, 200, FRAMES)).tolist())
 
 planned = partial(VideoPlan, FRAMES)
@@ -87,7 +90,7 @@ class Watched:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.monkeypatch = monkeypatch
-        self.decoded = self.read = self.plain = 0
+        self.decoded = self.read = self.plain = self.held = 0
         receive, admitted = (
             sparse_module.SparseDecoder._receive,
             sparse_module.SparseDecoder._admitted,
@@ -97,6 +100,7 @@ class Watched:
         def watched_receive(decoder, packet):  # type: ignore[no-untyped-def]
             self.decoded += packet is not None
             receive(decoder, packet)
+            self.held = max(self.held, len(decoder._ready))
 
         def watched_admitted(decoder):  # type: ignore[no-untyped-def]
             for picture in admitted(decoder):
@@ -152,6 +156,36 @@ def test_what_cannot_be_foretold_is_decoded_whole(
         assert watched.plain == 1
 
 
+def test_reordering_that_is_not_announced_may_begin_late(tmp_path: Path, watched: Watched) -> None:
+    """FFmpeg's guess of its depth loses pictures there: nothing that is left out may hide that."""
+    path = write_unannounced(tmp_path / "v.flv", begins=60)
+    for sampling in SAMPLINGS[1:3]:
+        expected = watched.all_decoded(path, sampling)
+        assert units(path, sampling) == expected
+        assert watched.plain == 0
+    every = watched.all_decoded(path, SamplingSpec(fps=25, keep_all_frames=True))
+    assert len(every) == 1 + FRAMES
+
+
+def write_unannounced(path: Path, *, begins: int) -> Path:
+    params = "bframes=7:b-adapt=0:b-pyramid=normal:ref=4:keyint=20:min-keyint=20:scenecut=0"
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("libx264", rate=25, options={"x264-params": params})
+        stream.width, stream.height, stream.pix_fmt = 128, 64, "yuv420p"
+        packets = []
+        for number, picture in enumerate(moving()):
+            frame = av.VideoFrame.from_ndarray(picture, "rgb24")
+            frame.pts = number
+            frame.pict_type = PictureType.P if number < begins else PictureType.NONE
+            packets += stream.encode(frame)
+        packets += stream.encode()
+        sets = stream.codec_context.extradata
+        assert sets is not None
+        stream.codec_context.extradata = BARE_SET + sets[sets.index(b"\0\0\0\1\x68") :]
+        output.mux(packets)
+    return path
+
+
 def test_dense_key_frames_leave_little_to_decode(tmp_path: Path, watched: Watched) -> None:
     plan = planned(gop=5, options={"bf": "0", "sc_threshold": "0"})
     path = made(tmp_path / "v.mp4", plan)
@@ -173,6 +207,17 @@ def test_a_bound_on_what_is_read_ahead(
     monkeypatch.setattr(sparse_module, limit, 7 if limit == "MOST_PACKETS_AHEAD" else 2000)
     assert units(path, sampling) == expected
     assert watched.plain == 0
+
+
+def test_heavy_pictures_are_neither_all_decoded_nor_held(
+    tmp_path: Path, watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = made(tmp_path / "v.mov", FOLLOWED["j.mov"])
+    monkeypatch.setattr(sparse_module, "MOST_BYTES_AHEAD", 0)
+    expected = watched.all_decoded(path, SAMPLINGS[1])
+    assert units(path, SAMPLINGS[1]) == expected
+    assert watched.held <= sparse_module.MARGIN_PACKETS + 1
+    assert watched.decoded <= sparse_module.TRIAL_PACKETS + 4
 
 
 @pytest.mark.parametrize("name", ["open.mp4", "slices.ts", "closed.mkv", "b.ts"])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 import typer
 
+import clipsearch.__main__
 from clipsearch import types
 from clipsearch.interfaces.cli import app
 from clipsearch.interfaces.tree import lazy_tree
@@ -176,3 +179,36 @@ def test_arguments_that_are_needed_are_asked_for(capsys: pytest.CaptureFixture[s
     whole, lazy = typer.main.get_command(sample()), lazy_tree(sample())
     for arguments in (["other"], ["other", "a/b"], ["other", "a", "b"]):
         assert run(lazy, arguments, capsys) == run(whole, arguments, capsys)
+
+
+@pytest.mark.parametrize(
+    ("raised", "code"), [(KeyboardInterrupt(), 130), (SystemExit(3), 3), (RuntimeError("torch"), 1)]
+)
+def test_libraries_are_not_taken_apart_beneath_a_thread_that_is_in_them(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    raised: BaseException,
+    code: int,
+) -> None:
+    class Left(BaseException):
+        pass
+
+    def command() -> None:
+        raise raised
+
+    def leave(code: int) -> None:
+        raise Left(code)
+
+    monkeypatch.setattr("clipsearch.interfaces.cli.main", command)
+    monkeypatch.setattr(os, "_exit", leave)
+    over = threading.Event()
+    busy = threading.Thread(target=over.wait, args=(20,), name="clipsearch-encode")
+    busy.start()
+    try:
+        with pytest.raises(Left) as left:
+            clipsearch.__main__.main()
+    finally:
+        over.set()
+        busy.join()
+    assert left.value.args == (code,)
+    assert ("RuntimeError: torch" in capsys.readouterr().err) == (code == 1)

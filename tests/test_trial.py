@@ -222,6 +222,7 @@ def test_what_was_found_is_remembered(tmp_path: Path) -> None:
         {"feeding": {"batch": 10**9, "calls": 1, "threads": 1}},
         {"feeding": {"batch": 8.5, "calls": 1, "threads": 1}},
         {"feeding": {"batch": 8, "calls": 1, "threads": -1}},
+        {"feeding": {"batch": 8, "calls": 1, "threads": 10**9}},
         {"feeding": {"batch": 8, "calls": 1, "threads": 1, "more": 1}},
         {"feeding": None},
     ],
@@ -328,6 +329,59 @@ def test_a_batch_that_does_not_fit_is_halved(monkeypatch: pytest.MonkeyPatch) ->
     most = 0
     with pytest.raises(EncoderError, match="one picture does not fit"):
         tower.rows(some)
+
+
+@pytest.mark.parametrize("most", [0, 3])
+def test_a_usual_batch_that_does_not_fit_is_left_to_the_run(
+    most: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    import torch
+
+    tower, some, memory = visual_tower("vit"), pictures(8), tmp_path / "trials.json"
+    rows, encode = tower.rows(some), tower.encode
+
+    def small(prepared: list[np.ndarray]) -> np.ndarray:
+        if len(prepared) > most:
+            raise torch.OutOfMemoryError("out of memory")
+        return encode(prepared)
+
+    monkeypatch.setattr(tower, "encode", small)
+    monkeypatch.setattr(tuning, "CALL_SECONDS", 60.0)
+    usual = tower.way
+    assert tuning.tune(tower, memory, fingerprint="model@1") is None
+    assert tower.way == usual
+    assert not memory.exists()
+    if most:
+        np.testing.assert_allclose(tower.rows(some), rows, atol=1e-5)
+
+
+def test_a_remembered_type_that_is_not_tried_is_tried_anew(tmp_path: Path) -> None:
+    memory, tower = tmp_path / "trials.json", visual_tower("vit")
+    tower.network = replace(tower.network, convert=None)
+    key = tuning._key("model@1", tower.network.device)
+    remember(memory, key, replace(USUAL, precision="bf16"))
+    assert tuning.tune(tower, memory, fingerprint="model@1") is not None
+    assert tower.way.precision == "fp32"
+    found = recall(memory, key)
+    assert found is not None
+    assert found.precision == "fp32"
+
+
+def test_a_compiled_batch_that_does_not_fit_is_halved(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    tower, some = visual_tower("vit"), pictures(8)
+    rows, own = tower.rows(some), tower.network.encode
+
+    def compiled(x: torch.Tensor) -> torch.Tensor:
+        if len(x) > 3:
+            raise torch.OutOfMemoryError("out of memory")
+        return own(x)
+
+    monkeypatch.setattr(torch, "compile", lambda encode, dynamic: compiled)
+    tower.compiles = True
+    np.testing.assert_allclose(tower.rows(some), rows, atol=1e-5)
+    assert tower.way.feeding.batch == 2
 
 
 def test_what_needs_no_trial_has_none(tmp_path: Path) -> None:

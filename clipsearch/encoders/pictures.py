@@ -136,6 +136,8 @@ class PictureTower:
                 compiled = torch.compile(self.network.encode, dynamic=False)
                 try:
                     made = compiled(x)
+                except torch.OutOfMemoryError:  # a smaller batch may fit
+                    raise
                 except Exception as error:  # of many types; a missing compiler is one of them
                     reason = " ".join(str(error).split())[:300]
                     raise EncoderError(f"torch cannot compile this model: {reason}") from error

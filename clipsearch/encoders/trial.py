@@ -25,6 +25,7 @@ GAIN = 1.1  # of a way that is taken in place of the usual one
 BATCH_GAIN = 1.03  # of a batch that is twice as large
 BATCH_MAX = 1024
 MOMENT_SECONDS = 0.15  # for one way
+THREADS_MAX = 1024  # that a memory may ask for: with too many the process is ended by OpenMP
 LONGEST_SECONDS = 4.0  # no further way is tried from then on
 
 Clock = Callable[[], float]
@@ -143,6 +144,7 @@ def recall(memory: Path, key: str) -> Way | None:
             whole
             and min(way.feeding.batch, way.feeding.calls, way.feeding.threads + 1) > 0
             and max(way.feeding.calls, way.feeding.batch // BATCH_MAX) <= CALLS_MAX
+            and way.feeding.threads <= THREADS_MAX
             and way.precision in PRECISIONS
             and isinstance(way.channels_last, bool)
         ):

@@ -26,13 +26,17 @@ def tune(tower: PictureTower, memory: Path, *, fingerprint: str) -> str | None:
     """See Encoder.tune. Nothing else may use the tower meanwhile."""
     key = _key(fingerprint, tower.network.device)
     known = recall(memory, key)
-    if known is not None:
+    if known is not None and known.precision in _precisions(tower):
         tower.go(known)
         return None
+    usual = tower.way
     compiles, tower.compiles = tower.compiles, False  # that takes longer than a trial may
     try:
         with ThreadPoolExecutor(1) as pool:  # a thread of its own, in which torch's are limited
             trial, best = pool.submit(_tried, tower).result()
+    except RuntimeError:  # of the usual way: it does not fit into memory; `rows` sees to that
+        tower.go(usual)
+        return None
     finally:
         tower.compiles = compiles
     tower.go(best)
@@ -55,10 +59,17 @@ def _tried(tower: PictureTower) -> tuple[Trial, Way]:
     return trial, replace(trial.best, feeding=feeding)
 
 
+def _precisions(tower: PictureTower) -> set[str]:
+    """That a trial may choose."""
+    own = {tower.way.precision}
+    converts = tower.network.device.type == "cpu" and tower.network.convert is not None
+    return own | {"fp32", "bf16"} if converts else own
+
+
 def _try_on_cpu(trial: Trial, tower: PictureTower) -> None:
     if tower.network.convert is not None:
-        other = "fp32" if trial.best.precision == "bf16" else "bf16"
-        trial.offer([replace(trial.best, precision=other)])
+        others = _precisions(tower) - {trial.best.precision}
+        trial.offer([replace(trial.best, precision=other) for other in sorted(others)])
         if _convolutions(tower.network.module) > 1:
             trial.offer([replace(trial.best, channels_last=False)])
     feedings = splits(trial.best.feeding, usable_cores())

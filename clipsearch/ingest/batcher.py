@@ -18,6 +18,7 @@ Submit = Callable[[Source, Sequence[Any]], Future[Vectors]]
 # A file that takes longer, a long video or one on a disk that does not answer, is overtaken by
 # those that are complete: what is done is not kept from being published.
 OVERTAKEN_SECONDS = 10.0
+MOST_WAVES = 32  # in a batch, also where 1024 pictures suit a GPU: ten seconds of sound are 2 MB
 
 
 class _Rows(NamedTuple):
@@ -42,11 +43,6 @@ class Part:
     def complete(self) -> bool:
         """Whether every unit so far has its vector."""
         return self.submitted == len(self.units) and all(rows.batch.done() for rows in self.rows)
-
-    @property
-    def failed(self) -> bool:
-        """Whether the encoder raised an error; asked of a complete one."""
-        return any(rows.batch.exception() is not None for rows in self.rows)
 
     def raw(self) -> Vectors:
         """(units, dim) float32 rows as the encoder gave them, not normalised; there are some.
@@ -73,17 +69,11 @@ class PartialMedia:
     kept: tuple[Source, ...] = ()
     trouble: str | None = None
     finished: bool = False
-    dropped: bool = False
 
     @property
     def complete(self) -> bool:
         """Whether every unit has its vector and no more will come."""
         return self.finished and all(part.complete for part in self.parts.values())
-
-    @property
-    def failed(self) -> bool:
-        """Whether some of it could not be encoded; asked of a complete one."""
-        return any(part.failed for part in self.parts.values())
 
 
 class Batcher:
@@ -108,7 +98,6 @@ class Batcher:
         media = self._open.pop(number, None)
         self._settled.add(number)
         if media is not None:
-            media.dropped = True
             for source, waiting in self._waiting.items():
                 self._waiting[source] = [pair for pair in waiting if pair[0] is not media]
 
@@ -116,7 +105,8 @@ class Batcher:
         """Queue one unit with what its encoder takes; hands the batch over when it is full."""
         media.parts[source].units.append(unit)
         self._waiting[source].append((media, content))
-        if len(self._waiting[source]) >= self.batch_size:
+        size = min(self.batch_size, MOST_WAVES) if source == "audio" else self.batch_size
+        if len(self._waiting[source]) >= size:
             self._hand_over(source)
 
     def unblock(self) -> None:

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from clipsearch.encoders.base import Feeding
 from clipsearch.encoders.devices import limit_threads
@@ -19,6 +19,7 @@ BATCHES_AHEAD = 2  # waiting while every thread has one: enough that none waits 
 WAIT_SECONDS = 0.1
 STOP_SECONDS = 0.5  # to wait for a batch that is being encoded when a run is given up
 
+T = TypeVar("T")
 _Job = tuple[Source, Sequence[Any], "Future[Vectors]"]
 
 
@@ -32,6 +33,7 @@ class Encoding:
         self._encoders, self._feeding = encoders, feeding
         self._jobs: queue.Queue[_Job | None] = queue.Queue(BATCHES_AHEAD)
         self._stop = threading.Event()
+        self._error: BaseException | None = None
         self._threads = [
             threading.Thread(target=self._work, name="clipsearch-encode", daemon=True)
             for _ in range(feeding.calls)
@@ -48,7 +50,12 @@ class Encoding:
         self.close(finish=error is None)
 
     def submit(self, source: Source, contents: Sequence[Any]) -> Future[Vectors]:
-        """Have a batch encoded; waits while enough others do."""
+        """Have a batch encoded; waits while enough others do.
+
+        Raises what an earlier one raised: a long video is not decoded to its end for nothing.
+        """
+        if self._error is not None:
+            raise self._error
         future: Future[Vectors] = Future()
         self._jobs.put((source, contents, future))
         return future
@@ -78,4 +85,21 @@ class Encoding:
             try:
                 future.set_result(self._encoders[source](contents))
             except BaseException as error:  # raised where the rows are taken
+                self._error = error
                 future.set_exception(error)
+
+
+def leavable(work: Callable[[], T]) -> T:
+    """What `work` gives or raises. It is done in a daemon thread: an interrupt of this one does not
+    wait for its end.
+    """
+    done: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(work())
+        except BaseException as error:  # raised by whoever waits
+            done.set_exception(error)
+
+    threading.Thread(target=run, name="clipsearch-tune", daemon=True).start()
+    return done.result()

@@ -60,12 +60,14 @@ class Flow:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
-        self._encoding.close(finish=error is None)
+        hurry = True
         try:
+            self._encoding.close(finish=error is None)
             self._collect(giving_up=error is not None)
             self._publish()
+            hurry = error is not None
         finally:
-            self.publishing.close(hurry=error is not None)
+            self.publishing.close(hurry=hurry)
 
     def intake(self, *how: Any) -> Intake:
         """For the files of one scope, whose numbers count from 0."""
@@ -115,15 +117,17 @@ class Flow:
 
     def _collect(self, *, giving_up: bool = False) -> None:
         for media in self._batcher.completed(in_order=not giving_up):
-            if giving_up and media.failed:
-                continue  # that is why it is given up, perhaps
-            encoded = self._finisher.finished(media)
+            try:
+                encoded = self._finisher.finished(media)
+            except Exception:
+                if giving_up:
+                    continue  # that is why it is given up, perhaps
+                raise
             self._ready.append(encoded)
             self._ready_rows += encoded.row_count
 
     def _publish(self) -> None:
-        ready, self._ready, self._ready_rows = self._ready, [], 0
-        moves, self._moves = self._moves, []
         self._published_at = time.monotonic()
-        if ready or moves:
-            self.publishing.publish(ready, moves)
+        if self._ready or self._moves:
+            self.publishing.publish(self._ready, self._moves)  # kept if that is interrupted
+        self._ready, self._ready_rows, self._moves = [], 0, []

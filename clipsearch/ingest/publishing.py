@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from clipsearch.store.writer import Writer
 from clipsearch.types import EncodedMedia, FoundFile, Source
@@ -22,15 +23,17 @@ class Publishing:
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
         self._jobs: queue.Queue[Callable[[], None] | None] = queue.Queue(WAITING)
-        self._hurry = threading.Event()
+        self._hurry, self._dropped = threading.Event(), threading.Event()
         self._error: BaseException | None = None
+        self._published = threading.Event()  # the last publication that was asked for is done
+        self._published.set()
         self._thread = threading.Thread(target=self._work, name="clipsearch-publish", daemon=True)
         self._thread.start()
 
     @property
     def busy(self) -> bool:
-        """Whether a publication is under way or waits."""
-        return self._jobs.unfinished_tasks > 0
+        """Whether a publication is under way or waits; failures, maybe many, do not count."""
+        return self._error is None and not self._published.is_set()
 
     def publish(
         self, media: Sequence[EncodedMedia], moves: Sequence[tuple[int, FoundFile]]
@@ -39,13 +42,17 @@ class Publishing:
         segments if there are many.
         """
 
+        published = threading.Event()
+
         def write() -> None:
             self._writer.catalog.move_media(moves)
             self._writer.publish(media)
             if not self._hurry.is_set():
                 self._writer.tidy(self._hurry.is_set)
+            published.set()
 
         self._put(write)
+        self._published = published
 
     def put_failure(
         self, file: FoundFile, content_hash: str, reason: str, read: tuple[Source, ...]
@@ -59,11 +66,23 @@ class Publishing:
         self._check()
 
     def close(self, *, hurry: bool = False) -> None:
-        """End the thread when all is written; `hurry` leaves merging to another time."""
+        """End the thread when all is written; `hurry` leaves merging to another time.
+
+        One that is interrupted still waits for what is being written, but drops what waits: the
+        lock of the index must not be given back beneath a writing thread.
+        """
         if hurry:
             self._hurry.set()
-        self._jobs.put(None)
-        self._thread.join()
+        try:
+            self._jobs.put(None)
+            self._thread.join()
+        except BaseException:
+            self._hurry.set()
+            self._dropped.set()
+            with suppress(queue.Full):
+                self._jobs.put_nowait(None)
+            self._thread.join()
+            raise
         self._check()
 
     def _put(self, job: Callable[[], None]) -> None:
@@ -75,7 +94,7 @@ class Publishing:
             raise self._error
 
     def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
+        while (job := self._jobs.get()) is not None and not self._dropped.is_set():
             try:
                 if self._error is None:
                     job()

@@ -162,9 +162,9 @@ def read_ahead(
     something. `on_idle` is called now and then while nothing comes.
     """
     readers: _Readers[Item, Event] = _Readers(read, workers, stop or threading.Event())
-    readers.start(items, passed)
     ended, count = 0, -1
     try:
+        readers.start(items, passed)
         while ended != count:
             try:
                 message = readers.inbox.get(timeout=IDLE_SECONDS)

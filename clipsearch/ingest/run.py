@@ -13,7 +13,7 @@ from clipsearch.encoders.base import Encoder, Feeding
 from clipsearch.encoders.long_texts import encode_texts
 from clipsearch.heads.sampling import crowded_notice
 from clipsearch.ingest.changes import Candidate, Decision
-from clipsearch.ingest.encoding import Encode
+from clipsearch.ingest.encoding import Encode, leavable
 from clipsearch.ingest.finding import Finder, Unread
 from clipsearch.ingest.flow import Encoders, Flow
 from clipsearch.ingest.gone import Gone, forget_gone
@@ -143,7 +143,8 @@ class Ingest:
 
     def _tune(self) -> None:
         assert self._spec.cache is not None, "only asked for with a place to remember"
-        notice = self._encoder.tune(self._spec.cache / TRIALS)
+        memory = self._spec.cache / TRIALS
+        notice = leavable(lambda: self._encoder.tune(memory))  # seconds, with a large model
         if notice is not None:
             self._on_notice(notice)
 

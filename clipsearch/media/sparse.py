@@ -36,6 +36,8 @@ MARGIN_PACKETS = 17
 # What is read ahead at most, where sampled times lie far apart.
 MOST_BYTES_AHEAD = 8 << 20
 MOST_PACKETS_AHEAD = 1000
+# However heavy: of so many, half are decided. The others would be decoded, and their frames held.
+FEW_PACKETS_AHEAD = 2 * MARGIN_PACKETS
 PACKETS_BETWEEN_DROPS = 64
 
 BEFORE_ALL = -(1 << 63)  # a time stamp
@@ -179,9 +181,12 @@ class SparseDecoder:
                 self._bytes_ahead -= self._ahead.popleft().packet.size
         while self._is_much():
             self._decode(self._take((len(self._ahead) + 1) // 2))
+        while self._ready and self._ready[0][0].pts < self._decided and not self._ready[0][0].shown:
+            self._ready.popleft()
 
     def _is_much(self) -> bool:
-        return len(self._ahead) > MOST_PACKETS_AHEAD or self._bytes_ahead > MOST_BYTES_AHEAD
+        many, heavy = len(self._ahead) > FEW_PACKETS_AHEAD, self._bytes_ahead > MOST_BYTES_AHEAD
+        return len(self._ahead) > MOST_PACKETS_AHEAD or (many and heavy)
 
     def _decode(self, pictures: list[_Picture]) -> None:
         for picture in pictures:

@@ -32,6 +32,10 @@ CONTAINER_FORMATS = (
     "live_flv,ogg,mxf,dv,h264,hevc,m4v,ivf,rm,nut,wtv"
 )
 
+# Where a stream does not say how far its pictures are reordered, take what its level allows.
+# FFmpeg's guess from the pictures so far loses some whenever it turns out to be too low.
+WHOLE_REORDERING = {"strict": "strict"}
+
 
 def open_video(path: Path, spec: ReadSpec, *, stop: Stop | None = None) -> MediaStream:
     """The chosen frames of a video's first stream as units, decoded as they are asked for.
@@ -65,6 +69,8 @@ def _open_packets(path: Path, spec: ReadSpec, stop: Stop | None) -> VideoPackets
     stream = video_stream(container)
     stream.thread_type = "AUTO"
     stream.codec_context.thread_count = spec.decoder_threads
+    if stream.codec_context.name == "h264":
+        stream.codec_context.options = {**stream.codec_context.options, **WHOLE_REORDERING}
     timeline = _timeline(path, container, stream, spec.sampling, stop)
     return VideoPackets(container, stream, timeline, stop)
 

@@ -105,13 +105,20 @@ class Gpu:
         self._too_large: weakref.WeakSet[Segment] = weakref.WeakSet()
         self._copies: weakref.WeakKeyDictionary[Segment, dict[UnitKind, Copy]]
         self._copies = weakref.WeakKeyDictionary()
+        # Keeps what FAISS must not free while another thread uses the same resources.
+        self._held: list[tuple[weakref.ref[Segment], dict[UnitKind, Copy]]] = []
         self._guard = threading.RLock()  # FAISS's GPU resources are for one thread at a time
 
     def clusterer(self, dim: int) -> Any:
-        """A FAISS index for k-means by inner products, on the GPU; None: without one."""
+        """A FAISS index for k-means by inner products, on the GPU; None: without one.
+
+        It has resources of its own: other threads may search while it is used.
+        """
         with self._guard:
-            tools = self._found()
-            return None if tools is None else tools.flat(dim, half=False)
+            if self._number is None or self._found() is None:
+                return None
+            tools = self._find(self._number)
+        return None if isinstance(tools, str) else tools.flat(dim, half=False)
 
     def copies(self, segments: Sequence[Segment], queries: int) -> Copies:
         """The segments whose rows are on the GPU, once enough queries were asked.
@@ -120,6 +127,7 @@ class Gpu:
         """
         with self._guard:
             self._asked += queries
+            self._held = [pair for pair in self._held if pair[0]() is not None]
             pays = sum(one.row_count for one in segments) >= LEAST_ROWS
             if not pays or self._asked < COPIED_AFTER or self._found() is None:
                 return {}
@@ -189,6 +197,7 @@ class Gpu:
             )
             return
         self._copies[segment] = copies
+        self._held.append((weakref.ref(segment), copies))
 
 
 def certain(scores: Scores, places: Rows, unseen: Scores, k: int) -> list[Rows | None]:

@@ -273,7 +273,7 @@ class Snapshot:
         for start, view in zip(self._starts.tolist(), self.views, strict=True):
             mask, live = wanted.live(view)
             lists = view.segment.lists
-            if view.segment in copies and live * SCATTERED >= _count(view, wanted.kinds):
+            if live and view.segment in copies and live * SCATTERED >= _count(view, wanted.kinds):
                 on_gpu.append(Part(copies[view.segment], start, mask))
             elif live and not wanted.exact and lists is not None and self._is_probed(view, live):
                 before = probed.get(lists.quantiser.facts.name, _Probed(lists.quantiser))
