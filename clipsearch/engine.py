@@ -321,13 +321,13 @@ class Index:
 
     def add(
         self,
-        paths: Iterable[str | os.PathLike[str]],
+        paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
         *,
         fps: float | None = None,
         options: AddOptions | None = None,
         listener: AddListener | None = None,
     ) -> IngestReport:
-        """Bring the index up to date with files and folders.
+        """Bring the index up to date with files and folders, or with one.
 
         New and changed files are encoded, moved ones keep their vectors, files that are gone from
         these folders leave the index; a folder that is missing or holds no media removes nothing.
@@ -335,7 +335,7 @@ class Index:
         many frames a second. Raises UsageError for other sampling than the index has.
         """
         options, listener = options or AddOptions(), listener or AddListener()
-        paths = list(paths)
+        paths = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
         for path in paths:
             check_utf8(path)
         with self._store.writing(wait=options.wait, on_wait=listener.on_wait) as writer:

@@ -61,6 +61,11 @@ def test_words_find_pictures(index: Index, folder: Path) -> None:
         assert first(index, name) == f"{name}.png"
 
 
+def test_one_path_is_not_taken_letter_by_letter(index: Index, folder: Path) -> None:
+    assert counts(index.add(str(folder / "red.png"))) == (1, 0, 0, 0, 0)
+    assert counts(index.add(folder)) == (3, 0, 1, 0, 0)
+
+
 def test_an_unchanged_folder_is_not_even_opened(
     index: Index, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
