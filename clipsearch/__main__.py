@@ -30,9 +30,11 @@ def main() -> None:
 
 def _leave(code: int) -> Never:
     """Exit at once where threads of a run that was given up are in the middle of a picture or a
-    batch: the libraries that they are in may crash when they are taken apart beneath them.
+    batch: the libraries that they are in may crash when they are taken apart beneath them. Also
+    after an interrupt: taking torch apart takes up to two seconds.
     """
-    if any(thread.name.startswith("clipsearch-") for thread in threading.enumerate()):
+    at_work = any(thread.name.startswith("clipsearch-") for thread in threading.enumerate())
+    if at_work or code == EXIT_INTERRUPTED:
         for stream in (sys.stdout, sys.stderr):
             try:
                 stream.flush()
