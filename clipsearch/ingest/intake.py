@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 class Following:
     """What is known so far of a file that is being read."""
 
-    candidate: Candidate
     decision: Decision | None = None
     media: PartialMedia | None = None
 
@@ -41,27 +40,25 @@ class Intake:
         self._sources, self._lacks = sources, lacks
         self._following: dict[int, Following] = {}
 
-    def take(self, number: int, candidate: Candidate, event: Decision | Event) -> Decision | None:
-        """Take in one event; a Decision comes back, for the run to act on."""
-        following = self._following.setdefault(number, Following(candidate))
+    def take(self, number: int, candidate: Candidate, event: Decision | Event) -> None:
+        """Take in one event of a file."""
+        following = self._following.setdefault(number, Following())
         if isinstance(event, Decision):
             following.decision = event
-            return event
-        if isinstance(event, MediaInfo):
+        elif isinstance(event, MediaInfo):
             assert following.decision is not None, "readers decide before they open"
             following.media = self._start(candidate, following.decision, event)
             self.batcher.start(number, following.media)
-            return None
-        assert following.media is not None, "readers open before they decode or meet trouble"
-        if isinstance(event, Trouble):
-            following.media.trouble = event.reason
         else:
-            self._add(following.media, event)
-        return None
+            assert following.media is not None, "readers open before they decode or meet trouble"
+            if isinstance(event, Trouble):
+                following.media.trouble = event.reason
+            else:
+                self._add(following.media, event)
 
-    def end(self, number: int, candidate: Candidate, *, failed: bool) -> Following:
+    def end(self, number: int, *, failed: bool) -> Following:
         """A file ended; `failed`: it could not be read."""
-        following = self._following.pop(number, None) or Following(candidate)
+        following = self._following.pop(number, None) or Following()
         if failed or following.media is None:
             self.batcher.settle(number)
         else:

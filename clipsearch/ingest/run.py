@@ -208,7 +208,7 @@ class Ingest:
         if not message.ended:
             return
         failed = message.error is not None
-        following = intake.end(message.number, candidate, failed=failed)
+        following = intake.end(message.number, failed=failed)
         if message.error is not None:
             self._fail(candidate.file.path, str(message.error))
             if following.decision is not None:  # its content was read, so the reason is lasting

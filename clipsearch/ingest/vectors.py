@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipsearch.encoders.base import Encoder, Prepared
+from clipsearch.encoders.devices import usable_cores
 from clipsearch.errors import MediaError, UsageError
 from clipsearch.ingest.frames import read_frames
 from clipsearch.ingest.given import recorded_sampling
@@ -178,7 +179,7 @@ def _pictures(
             yield encoder.prepare(pixels)
 
     kept: list[tuple[FoundFile, Prepared]] = []
-    with closing(read_ahead(files, prepared, workers=os.cpu_count() or 1)) as reading:
+    with closing(read_ahead(files, prepared, workers=usable_cores())) as reading:
         for message in reading:
             kept += [(message.item, picture) for picture in message.events]
             if message.error is not None:
