@@ -73,7 +73,7 @@ def moving(frames: int = FRAMES) -> list[NDArray[np.uint8]]:
 
 
 def units(path: Path, sampling: SamplingSpec, threads: int = 1) -> list[object]:
-    """What is read, and how reading ended: by one thread, which FFmpeg repeats on damaged files."""
+    """What is read, and how reading ended."""
     found: list[object] = []
     try:
         spec = ReadSpec(64, sampling=sampling, decoder_threads=threads)
@@ -116,6 +116,7 @@ class Watched:
         monkeypatch.setattr(chosen_module, "plainly", watched_plainly)
 
     def all_decoded(self, path: Path, sampling: SamplingSpec) -> list[object]:
+        """By one thread."""
         with self.monkeypatch.context() as patch:
             patch.setattr(chosen_module, "_role_reader", lambda *_: None)
             found = units(path, sampling)
@@ -258,7 +259,9 @@ def test_files_that_break_off(tmp_path: Path, watched: Watched, name: str) -> No
     for share in (0.6, 0.97):
         path.write_bytes(whole[: int(len(whole) * share)])
         for sampling in SAMPLINGS[2:3]:
-            assert units(path, sampling) == watched.all_decoded(path, sampling)
+            expected = watched.all_decoded(path, sampling)
+            for threads in (1, 2, 5):
+                assert units(path, sampling, threads) == expected
 
 
 def test_damage_that_is_met_is_judged_by_the_plain_way(tmp_path: Path, watched: Watched) -> None:
@@ -276,6 +279,8 @@ def test_damage_that_is_met_is_judged_by_the_plain_way(tmp_path: Path, watched: 
         expected = watched.all_decoded(path, sampling)
         assert units(path, sampling) == expected
         assert watched.plain == 1
+        for threads in (2, 5):
+            assert units(path, sampling, threads) == expected
 
 
 def test_a_film_of_the_demo(watched: Watched) -> None:

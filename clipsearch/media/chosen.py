@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from itertools import chain, islice
 
@@ -13,6 +13,8 @@ from clipsearch.media.sampling import Shown, shown_at_steps
 from clipsearch.media.sparse import SparseDecoder
 
 Chosen = tuple[Shown, Decoded]
+# Opens a video anew, to be decoded by so many threads; None: as its reader was told.
+Open = Callable[[int | None], VideoPackets]
 
 PROGRESSIVE = frozenset({0, 1})  # AVFieldOrder: unknown, progressive
 # Where almost every frame is wanted, reading ahead brings nothing.
@@ -20,51 +22,63 @@ FEWEST_FRAMES_A_STEP = 2
 
 
 def chosen_frames(
-    reopened: Callable[[], VideoPackets], step: Fraction, *, keyframes: bool
+    opened: Open, step: Fraction, *, keyframes: bool
 ) -> tuple[Decoded, Iterator[Chosen]]:
-    """The first frame of a video, and those that are on display at every `step`.
+    """The first of the frames that are on display at every `step` of a video, and all of them.
 
-    `reopened` opens the file, for each way that is tried. Raises MediaError here if no frame can
+    `opened` opens the file, for each way that is tried. Raises MediaError here if no frame can
     be decoded, and while iterating if the frames end too early; ReadingStoppedError.
     """
-    packets = reopened()
+    chosen = _surely(_ways(opened, step, keyframes=keyframes))
+    item = next(chosen)
+    return item[1], chain([item], chosen)
+
+
+def _surely(ways: Iterable[Iterator[Chosen]]) -> Iterator[Chosen]:
+    """What the first way gives and, from where it is not sure any more, the next one."""
+    given = 0
+    for way in ways:
+        try:
+            for item in islice(way, given, None):
+                yield item
+                given += 1
+            return
+        except UnsureError:
+            continue
+
+
+def _ways(opened: Open, step: Fraction, *, keyframes: bool) -> Iterator[Iterator[Chosen]]:
+    """From the cheapest to the one that is always sure: what FFmpeg makes of damage depends on
+    the number of its threads, save where there is but one.
+    """
+    packets = opened(None)
     role_of = None if keyframes else _role_reader(packets, step)
-    if role_of is None:
-        return plainly(packets, step, keyframes=keyframes)
-    sparse = SparseDecoder(packets, role_of).chosen(step)
-    try:
-        shown, first = next(sparse)
-    except UnsureError:
-        return plainly(reopened(), step, keyframes=False)
-    return first, _resumed(chain([(shown, first)], sparse), reopened, step)
+    if role_of is not None:
+        yield SparseDecoder(packets, role_of).chosen(step)
+        packets = opened(None)
+    if packets.stream.codec_context.thread_count != 1:
+        yield plainly(packets, step, keyframes=keyframes, only_sound=True)
+        packets = opened(1)
+    yield plainly(packets, step, keyframes=keyframes)
 
 
 def plainly(
-    packets: VideoPackets, step: Fraction, *, keyframes: bool
-) -> tuple[Decoded, Iterator[Chosen]]:
-    """The same as `chosen_frames` by decoding every frame, or every key frame."""
-    decoder = Decoder(packets, keyframes=keyframes)
+    packets: VideoPackets, step: Fraction, *, keyframes: bool, only_sound: bool = False
+) -> Iterator[Chosen]:
+    """The same as `chosen_frames` by decoding every frame, or every key frame.
+
+    only_sound: raise UnsureError at any sign of damage.
+    """
+    decoder = Decoder(packets, keyframes=keyframes, only_sound=only_sound)
     frames = decoder.frames()
     first = next(frames, None)
+    if first is None and only_sound:
+        raise UnsureError("no frame at all")
     if first is None:
         raise MediaError(f"no frame could be decoded{decoder.hint()}")
     everything = chain([first], frames)
     times = ((Shown(decoded.start, decoded.end), decoded) for decoded in everything)
-    return first, shown_at_steps(times, step)
-
-
-def _resumed(
-    sparse: Iterator[Chosen], reopened: Callable[[], VideoPackets], step: Fraction
-) -> Iterator[Chosen]:
-    """What is chosen sparsely and, from where that is not sure any more, plainly."""
-    given = 0
-    try:
-        for item in sparse:
-            yield item
-            given += 1
-    except UnsureError:
-        _, every = plainly(reopened(), step, keyframes=False)
-        yield from islice(every, given, None)
+    yield from shown_at_steps(times, step)
 
 
 def _role_reader(packets: VideoPackets, step: Fraction) -> RoleReader | None:

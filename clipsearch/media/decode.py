@@ -14,6 +14,8 @@ from av.stream import Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from clipsearch.errors import MediaError
+from clipsearch.media.roles import UnsureError
 from clipsearch.media.timeline import CONTAINER_TICK, Clock, Stop, Timeline, check_stop, packets_of
 
 
@@ -86,10 +88,14 @@ class VideoPackets:
 
 
 class Decoder:
-    """Decodes one stream, once, and closes its container at the end."""
+    """Decodes one stream, once, and closes its container at the end.
 
-    def __init__(self, packets: VideoPackets, *, keyframes: bool) -> None:
+    only_sound: whether UnsureError is raised at any sign of damage.
+    """
+
+    def __init__(self, packets: VideoPackets, *, keyframes: bool, only_sound: bool = False) -> None:
         self._packets = packets
+        self._only_sound = only_sound
         self._stream = packets.stream
         self._timeline = packets.timeline
         self._keyframes_only = keyframes
@@ -103,7 +109,7 @@ class Decoder:
         return ": no key frame, sample by fps instead" if self._keyframes_only else ""
 
     def frames(self) -> Iterator[Decoded]:
-        """The frames in presentation order. Raises MediaError if they end too early.
+        """The frames in presentation order. Raises MediaError if they end too early; UnsureError.
 
         Packets and frames that are damaged are passed over.
         """
@@ -118,18 +124,30 @@ class Decoder:
                 frames_end = max(frames_end, end)
                 if not frame.is_corrupt:
                     yield Decoded(frame, start, end, number)
+                elif self._only_sound:
+                    raise UnsureError("a frame is damaged")
             if number < 0:
                 return
             reached = packets.read_end(self._stream) if self._keyframes_only else frames_end
-            self._timeline.check_complete(reached, packets.read_end(), packets.undecodable)
+            try:
+                self._timeline.check_complete(reached, packets.read_end(), packets.undecodable)
+            except MediaError:
+                if self._only_sound:
+                    raise UnsureError("the frames end early") from None
+                raise
 
     def _decode(self) -> Iterator[VideoFrame]:
         for packet in self._packets:
             if packet is not None and self._keyframes_only and not packet.is_keyframe:
                 continue
+            damaged = self._packets.undecodable or (packet is not None and packet.is_corrupt)
+            if self._only_sound and damaged:
+                raise UnsureError("a packet is damaged, or the file breaks off")
             try:
                 yield from self._stream.decode(packet)
             except av.EOFError:
                 return  # flushed before
-            except av.FFmpegError:
+            except av.FFmpegError as error:
+                if self._only_sound:
+                    raise UnsureError("a packet is undecodable") from error
                 self._packets.undecodable += 1

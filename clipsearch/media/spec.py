@@ -34,7 +34,8 @@ class ReadSpec:
     max_image_megapixels: pictures and videos whose header says more are refused undecoded.
     sampling: which frames of a video become units.
     decoder_threads: with which one video is decoded; 0: as many as FFmpeg thinks fit. The pixels
-        are the same with any number, save of MPEG-4 in fields, where FFmpeg's threads differ.
+        are the same with any number, save where damage gives no sign of itself, and of MPEG-4 in
+        fields, where FFmpeg's threads differ.
 
     Raises UsageError for sizes that are not positive.
     """
