@@ -64,9 +64,13 @@ def test_batches_are_encoded_at_once_and_a_bounded_number_wait() -> None:
 
     feeder = threading.Thread(target=submit)
     feeder.start()
-    time.sleep(0.3)
+    full = calls + BATCHES_AHEAD
+    deadline = time.monotonic() + 20
+    while (len(begun), len(submitted)) != (calls, full) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.1)
     assert sorted(begun) == list(range(calls))
-    assert len(submitted) == calls + BATCHES_AHEAD
+    assert len(submitted) == full
     go_on.set()
     feeder.join(20)
     encoding.close(finish=True)
@@ -465,16 +469,25 @@ def test_a_damaged_file_amid_others_leaves_their_batch_as_it_is(
 def test_publications_do_not_pile_up_while_the_writer_is_busy(
     tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    publish, sizes = Writer.publish, []
+    publish, encode = Writer.publish, FakeEncoder.encode_images
+    sizes: list[int] = []
+    encoded: list[int] = []
+
+    def counted(self: FakeEncoder, prepared: Sequence[Any], **more: Any) -> Vectors:
+        encoded.append(len(prepared))
+        return encode(self, prepared, **more)
 
     def slowly(self: Writer, files: Sequence[Any]) -> None:
         sizes.append(len(files))
-        time.sleep(0.1)
+        deadline = time.monotonic() + 20
+        while sum(encoded) < 100 and time.monotonic() < deadline:
+            time.sleep(0.01)
         publish(self, files)
 
     monkeypatch.setattr(Writer, "publish", slowly)
+    monkeypatch.setattr(FakeEncoder, "encode_images", counted)
     monkeypatch.setattr(flow, "PUBLISH_SECONDS", 0.0)
     with Index.create(tmp_path / "index", model="fake") as index:
         index.add([photos], options=AddOptions(batch_size=1))
     assert sum(sizes) == 100
-    assert len(sizes) < 50, "what completes meanwhile is published together"
+    assert len(sizes) < 10, "what completes meanwhile is published together"

@@ -27,15 +27,21 @@ RED, GREEN, BLUE = (230, 20, 20), (20, 230, 20), (20, 20, 230)
 SHADES = 40
 ALL_KINDS = ("--kind", "image", "--kind", "frame", "--kind", "video")
 # The command line with readers that pause and publications every so many seconds, so that a test
-# can meet a run in the middle, and many publications and merges in little time.
-SLOW_COMMAND = """
+# can meet a run in the middle, and many publications and merges in little time. READ grows by a
+# byte with each file that was read.
+READ = "read.log"
+SLOW_COMMAND = f"""
 import sys, time
+from pathlib import Path
 import clipsearch.ingest.reading as reading, clipsearch.ingest.flow as flow
 pause, flow.PUBLISH_SECONDS = float(sys.argv[1]), float(sys.argv[2])
 read = reading.open_media
 def read_slowly(*arguments, **more):
     time.sleep(pause)
-    return read(*arguments, **more)
+    found = read(*arguments, **more)
+    with Path("{READ}").open("ab") as log:
+        log.write(b".")
+    return found
 reading.open_media = read_slowly
 from clipsearch.interfaces.cli import main
 main(sys.argv[3:])
@@ -98,7 +104,7 @@ def start(*arguments: object, cwd: Path) -> subprocess.Popen[str]:
 def start_slowly(
     *arguments: object, cwd: Path, pause: float, publish: float = 3.0
 ) -> subprocess.Popen[str]:
-    """Start the command with `pause` seconds before each file that is read."""
+    """Start the command with `pause` seconds before each file that is read, and READ in `cwd`."""
     head = [sys.executable, "-c", SLOW_COMMAND, str(pause), str(publish)]
     return _start([*head, *map(str, arguments)], cwd, None)
 

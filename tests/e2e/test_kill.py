@@ -15,6 +15,7 @@ import pytest
 from clipsearch import Index
 from tests.e2e.support import (
     BLUE,
+    READ,
     RED,
     contents,
     end,
@@ -160,8 +161,7 @@ def test_kills_while_the_index_is_created(here):
 def test_ctrl_c_keeps_what_was_done(here, undisturbed):
     folder = here / "indexes" / "default"
     process = start_slowly(*INDEX, "-b", "4", cwd=here, pause=PAUSE)
-    wait_until((folder / "lock").exists)
-    time.sleep(0.7)
+    wait_until(lambda: (here / READ).exists() and (here / READ).stat().st_size >= 60)
     process.send_signal(signal.SIGINT)
     ran = end(process)
     assert (ran.code, ran.out) == (130, "")
