@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from pathlib import Path
@@ -102,6 +103,32 @@ def test_a_file_moved_to_another_root_keeps_its_vectors(
     assert counts(index.add([tmp_path / "elsewhere"])) == (0, 0, 0, 1, 0)
     assert ids(index) == before
     assert index.search("red")[0].path == tmp_path / "elsewhere" / "red.png"
+
+
+def test_files_where_we_may_not_look_are_kept(
+    index: Index, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They may be there: neither moved from there, nor gone."""
+    index.add([folder])
+    before = ids(index)
+    (tmp_path / "elsewhere").mkdir()
+    shutil.copy(folder / "red.png", tmp_path / "elsewhere" / "red.png")
+    (folder / "red.png").unlink()
+    stat = Path.stat
+
+    def forbidden(path: Path, **more: bool) -> os.stat_result:
+        if path == folder / "red.png":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return stat(path, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "stat", forbidden)
+        assert counts(index.add([tmp_path / "elsewhere"])) == (1, 0, 0, 0, 0)
+        assert counts(index.add([folder])) == (0, 0, 3, 0, 0)
+        assert index.prune([folder]).gone == ()
+    assert len(list(index.media())) == len(before) + 1
+    (gone,) = index.prune([folder]).gone
+    assert gone.path == folder / "red.png"
 
 
 def test_a_copy_is_a_file_of_its_own(index: Index, folder: Path) -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from clipsearch.interfaces.places import index_folder
+from clipsearch.interfaces.places import cache_folder, index_folder
 
 
 @pytest.fixture
@@ -65,3 +65,10 @@ def test_the_option_goes_before_the_environment_and_that_before_the_default(tree
     assert index_folder("default", environment, tree) == tree / "indexes" / "default"
     assert index_folder(None, {"CLIPSEARCH_INDEX": ""}, tree) == tree / "indexes" / "default"
     assert index_folder(None, {"CLIPSEARCH_INDEX": "/elsewhere"}, tree).as_posix() == "/elsewhere"
+
+
+@pytest.mark.parametrize("given", [{}, {"XDG_CACHE_HOME": ""}, {"XDG_CACHE_HOME": "relative"}])
+def test_the_cache_is_the_users_unless_a_full_path_says_otherwise(tree, monkeypatch, given):
+    monkeypatch.setenv("HOME", str(tree))
+    assert cache_folder(given) == tree / ".cache" / "clipsearch"
+    assert cache_folder({"XDG_CACHE_HOME": str(tree / "c")}) == tree / "c" / "clipsearch"

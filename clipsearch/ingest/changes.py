@@ -11,6 +11,7 @@ from typing import Literal
 
 from clipsearch.media import kind_of
 from clipsearch.media.discover import content_hash
+from clipsearch.media.files import is_gone
 from clipsearch.store.catalog import Catalog
 from clipsearch.types import FoundFile, StoredMedia
 
@@ -66,7 +67,7 @@ class Decider:
         if self._knows_none:
             return Decision("read", digest)
         for media in self._catalog.media_with_hash(digest):
-            if media.kind == candidate.file.kind and not media.path.exists():
+            if media.kind == candidate.file.kind and is_gone(media.path):
                 with self._guard:
                     if media.id not in self._claimed:
                         self._claimed.add(media.id)

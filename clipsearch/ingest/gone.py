@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from clipsearch.ingest.scopes import Scope, is_below
+from clipsearch.media.files import is_gone
 from clipsearch.store.catalog import Catalog
 from clipsearch.types import StoredMedia
 
@@ -38,7 +39,7 @@ def forget_gone(
         and media.id not in seen
         and scope.covers(media.relative)
         and not _below_any(media.relative, look.unreadable)
-        and (not media.path.exists() or _excluded(media, exclude_dirs))
+        and (is_gone(media.path) or _excluded(media, exclude_dirs))
     ]
     warnings = []
     for part in sorted(look.empty):

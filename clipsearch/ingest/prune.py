@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from clipsearch.media.files import is_gone
 from clipsearch.store.catalog import Catalog
 from clipsearch.types import StoredMedia
 
@@ -35,10 +36,10 @@ def find_gone(catalog: Catalog, given_up: Sequence[Path] = ()) -> PruneReport:
         for media in catalog.all_media(root):
             if named and not any(media.path.is_relative_to(path) for path in named):
                 continue
-            if os.path.lexists(media.path):
-                there += 1
-            else:
+            if is_gone(media.path, follow_links=False):
                 missing.append(media)
+            else:
+                there += 1
         if missing and not there and not named:
             away.append((root, len(missing)))
         else:

@@ -32,10 +32,12 @@ def index_folder(given: str | None, environment: Mapping[str, str], here: Path) 
 
 def cache_folder(environment: Mapping[str, str]) -> Path | None:
     """Where what is worth remembering on this machine lies: in the user's cache, if any."""
-    try:
-        cache = Path(environment.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-    except RuntimeError:  # a user without a home
-        return None
+    cache = Path(environment.get("XDG_CACHE_HOME", ""))
+    if not cache.is_absolute():  # as the XDG base directory specification has it
+        try:
+            cache = Path("~/.cache").expanduser()
+        except RuntimeError:  # a user without a home
+            return None
     return cache / "clipsearch"
 
 

@@ -1,4 +1,4 @@
-"""What an operating-system error says about one media file."""
+"""What the operating system says about one media file."""
 
 from __future__ import annotations
 
@@ -11,6 +11,19 @@ from clipsearch.errors import MediaError
 
 # The machine's trouble, not the file's: these stop a run instead of skipping a file.
 MACHINE_ERRNOS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC})
+
+GONE_ERRNOS = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
+
+
+def is_gone(path: Path, *, follow_links: bool = True) -> bool:
+    """Whether there is surely nothing: where we may not look, or a disk fails, there may be."""
+    try:
+        path.stat(follow_symlinks=follow_links)
+    except OSError as error:
+        return error.errno in GONE_ERRNOS
+    except ValueError:  # a NUL byte in the name
+        return True
+    return False
 
 
 def media_error(error: OSError) -> MediaError:
