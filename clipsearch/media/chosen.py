@@ -14,7 +14,7 @@ from clipsearch.media.sparse import SparseDecoder
 
 Chosen = tuple[Shown, Decoded]
 # Opens a video anew, to be decoded by so many threads; None: as its reader was told.
-Open = Callable[[int | None], VideoPackets]
+Reopen = Callable[[int | None], VideoPackets]
 
 PROGRESSIVE = frozenset({0, 1})  # AVFieldOrder: unknown, progressive
 # Where almost every frame is wanted, reading ahead brings nothing.
@@ -22,14 +22,14 @@ FEWEST_FRAMES_A_STEP = 2
 
 
 def chosen_frames(
-    opened: Open, step: Fraction, *, keyframes: bool
+    packets: VideoPackets, reopened: Reopen, step: Fraction, *, keyframes: bool
 ) -> tuple[Decoded, Iterator[Chosen]]:
     """The first of the frames that are on display at every `step` of a video, and all of them.
 
-    `opened` opens the file, for each way that is tried. Raises MediaError here if no frame can
-    be decoded, and while iterating if the frames end too early; ReadingStoppedError.
+    `reopened` opens the file again, for each further way that is tried. Raises MediaError here if
+    no frame can be decoded, and while iterating if the frames end too early; ReadingStoppedError.
     """
-    chosen = _surely(_ways(opened, step, keyframes=keyframes))
+    chosen = _surely(_ways(packets, reopened, step, keyframes=keyframes))
     item = next(chosen)
     return item[1], chain([item], chosen)
 
@@ -47,33 +47,32 @@ def _surely(ways: Iterable[Iterator[Chosen]]) -> Iterator[Chosen]:
             continue
 
 
-def _ways(opened: Open, step: Fraction, *, keyframes: bool) -> Iterator[Iterator[Chosen]]:
+def _ways(
+    packets: VideoPackets, reopened: Reopen, step: Fraction, *, keyframes: bool
+) -> Iterator[Iterator[Chosen]]:
     """From the cheapest to the one that is always sure: what FFmpeg makes of damage depends on
     the number of its threads, save where there is but one.
     """
-    packets = opened(None)
     role_of = None if keyframes else _role_reader(packets, step)
     if role_of is not None:
         yield SparseDecoder(packets, role_of).chosen(step)
-        packets = opened(None)
+        packets = reopened(None)
     if packets.stream.codec_context.thread_count != 1:
-        yield plainly(packets, step, keyframes=keyframes, only_sound=True)
-        packets = opened(1)
+        yield plainly(packets, step, keyframes=keyframes, only_intact=True)
+        packets = reopened(1)
     yield plainly(packets, step, keyframes=keyframes)
 
 
 def plainly(
-    packets: VideoPackets, step: Fraction, *, keyframes: bool, only_sound: bool = False
+    packets: VideoPackets, step: Fraction, *, keyframes: bool, only_intact: bool = False
 ) -> Iterator[Chosen]:
     """The same as `chosen_frames` by decoding every frame, or every key frame.
 
-    only_sound: raise UnsureError at any sign of damage.
+    only_intact: raise UnsureError at any sign of damage.
     """
-    decoder = Decoder(packets, keyframes=keyframes, only_sound=only_sound)
+    decoder = Decoder(packets, keyframes=keyframes, only_intact=only_intact)
     frames = decoder.frames()
     first = next(frames, None)
-    if first is None and only_sound:
-        raise UnsureError("no frame at all")
     if first is None:
         raise MediaError(f"no frame could be decoded{decoder.hint()}")
     everything = chain([first], frames)

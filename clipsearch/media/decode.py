@@ -90,12 +90,14 @@ class VideoPackets:
 class Decoder:
     """Decodes one stream, once, and closes its container at the end.
 
-    only_sound: whether UnsureError is raised at any sign of damage.
+    only_intact: raise UnsureError at any sign of damage.
     """
 
-    def __init__(self, packets: VideoPackets, *, keyframes: bool, only_sound: bool = False) -> None:
+    def __init__(
+        self, packets: VideoPackets, *, keyframes: bool, only_intact: bool = False
+    ) -> None:
         self._packets = packets
-        self._only_sound = only_sound
+        self._only_intact = only_intact
         self._stream = packets.stream
         self._timeline = packets.timeline
         self._keyframes_only = keyframes
@@ -122,32 +124,34 @@ class Decoder:
                 number += 1
                 start, end = clock.span(frame)
                 frames_end = max(frames_end, end)
-                if not frame.is_corrupt:
+                if frame.is_corrupt:
+                    self._met("a damaged frame")
+                else:
                     yield Decoded(frame, start, end, number)
-                elif self._only_sound:
-                    raise UnsureError("a frame is damaged")
             if number < 0:
+                self._met("no frame at all")
                 return
             reached = packets.read_end(self._stream) if self._keyframes_only else frames_end
             try:
                 self._timeline.check_complete(reached, packets.read_end(), packets.undecodable)
             except MediaError:
-                if self._only_sound:
-                    raise UnsureError("the frames end early") from None
+                self._met("an early end")
                 raise
+
+    def _met(self, damage: str) -> None:
+        if self._only_intact:
+            raise UnsureError(damage)
 
     def _decode(self) -> Iterator[VideoFrame]:
         for packet in self._packets:
             if packet is not None and self._keyframes_only and not packet.is_keyframe:
                 continue
-            damaged = self._packets.undecodable or (packet is not None and packet.is_corrupt)
-            if self._only_sound and damaged:
-                raise UnsureError("a packet is damaged, or the file breaks off")
+            if self._packets.undecodable or (packet is not None and packet.is_corrupt):
+                self._met("a damaged packet, or a file that breaks off")
             try:
                 yield from self._stream.decode(packet)
             except av.EOFError:
                 return  # flushed before
-            except av.FFmpegError as error:
-                if self._only_sound:
-                    raise UnsureError("a packet is undecodable") from error
+            except av.FFmpegError:
+                self._met("an undecodable packet")
                 self._packets.undecodable += 1

@@ -49,15 +49,14 @@ def open_video(path: Path, spec: ReadSpec, *, stop: Stop | None = None) -> Media
     packets = _open_packets(path, spec, stop)
     timeline = packets.timeline
     geometry = Geometry.of(packets.stream, spec)
-    unused = [packets]
 
-    def opened(threads: int | None) -> VideoPackets:
+    def reopened(threads: int | None) -> VideoPackets:
         given = spec if threads is None else replace(spec, decoder_threads=threads)
-        return unused.pop() if unused else _open_packets(path, given, stop)
+        return _open_packets(path, given, stop)
 
     keyframes = spec.sampling.method == "keyframes"
     step = _step(timeline, spec.sampling)
-    first, chosen = chosen_frames(opened, step, keyframes=keyframes)
+    first, chosen = chosen_frames(packets, reopened, step, keyframes=keyframes)
     ends = [end for end in (timeline.file_end, timeline.video_end) if end is not None]
     duration = max(ends, default=first.end)
     geometry = geometry.upright(first.frame)
