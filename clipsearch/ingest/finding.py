@@ -11,6 +11,7 @@ from clipsearch.ingest.reading import Event, Reader
 from clipsearch.ingest.scopes import Scope, is_below
 from clipsearch.media.discover import WalkSpec, discover
 from clipsearch.store.catalog import Catalog
+from clipsearch.textfiles import is_unicode
 from clipsearch.types import FoundFile, Source, StoredMedia
 
 NOT_UTF8 = "its name is not valid UTF-8: rename it"
@@ -103,7 +104,7 @@ class Finder:
         ):
             if not self._reader.sources(file.kind):
                 walk.unheard += file.kind == "audio"
-            elif _is_utf8(file.relative):
+            elif is_unicode(file.relative):
                 walk.strike_out(file.relative)
                 yield file
             else:
@@ -132,11 +133,3 @@ class _Walk:
         noted = tuple(self._unreadable), self.unheard, frozenset(self._parts)
         self._unreadable, self.unheard, self._parts = [], 0, set()
         return noted
-
-
-def _is_utf8(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
