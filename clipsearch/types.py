@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -12,6 +12,8 @@ from clipsearch.errors import UsageError
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+Stop = Callable[[], bool]  # whether to give up
 
 MediaKind = Literal["image", "video", "audio", "subtitles"]
 UnitKind = Literal["image", "frame", "video", "pooled", "audio", "text"]

@@ -15,7 +15,7 @@ from clipsearch.errors import UsageError
 from clipsearch.media.kinds import SUFFIXES, kind_of, subtitle_stems
 from clipsearch.media.sampling import SamplingSpec, Window, parse_sampling, windows
 from clipsearch.media.spec import AudioSpec, ReadingStoppedError, ReadSpec
-from clipsearch.types import FoundFile, MediaKind, MediaStream, SoundStream, Unit
+from clipsearch.types import FoundFile, MediaKind, MediaStream, SoundStream, Stop, Unit
 
 __all__ = [
     "READERS",
@@ -46,9 +46,6 @@ def _reader(name: str) -> Any:
     """
     with _LOADING:
         return import_module(f"clipsearch.media.{name}")
-
-
-Stop = Callable[[], bool]
 
 
 def _image(path: Path, spec: ReadSpec, stop: Stop | None = None) -> MediaStream:

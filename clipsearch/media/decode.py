@@ -16,7 +16,8 @@ from av.video.stream import VideoStream
 
 from clipsearch.errors import MediaError
 from clipsearch.media.roles import UnsureError
-from clipsearch.media.timeline import CONTAINER_TICK, Clock, Stop, Timeline, check_stop, packets_of
+from clipsearch.media.timeline import CONTAINER_TICK, Clock, Timeline, check_stop, packets_of
+from clipsearch.types import Stop
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -16,6 +16,7 @@ from av.video.stream import VideoStream
 
 from clipsearch.errors import MediaError
 from clipsearch.media.spec import ReadingStoppedError
+from clipsearch.types import Stop
 
 CONTAINER_TICK = Fraction(1, 1_000_000)  # the unit of a container's own times
 DEFAULT_FRAME_RATE = Fraction(25)
@@ -24,8 +25,6 @@ DEFAULT_FRAME_RATE = Fraction(25)
 MISSING_SECONDS = Fraction(2)
 MISSING_SHARE = Fraction(1, 10)
 
-
-Stop = Callable[[], bool]
 PACKETS_BETWEEN_STOPS = 16
 
 

@@ -22,8 +22,8 @@ from clipsearch.media.files import check_readable, media_error, short_reason
 from clipsearch.media.pixels import Geometry
 from clipsearch.media.sampling import SamplingSpec, uniform_step
 from clipsearch.media.spec import ReadSpec
-from clipsearch.media.timeline import Stop, Timeline, packets_end
-from clipsearch.types import MediaInfo, MediaStream, Pixels, Unit
+from clipsearch.media.timeline import Timeline, packets_end
+from clipsearch.types import MediaInfo, MediaStream, Pixels, Stop, Unit
 
 # Containers of videos. FFmpeg guesses the format from the content: playlists, which make it open
 # other files and addresses, subtitles and pictures must not pass for videos.

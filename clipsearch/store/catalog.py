@@ -17,7 +17,7 @@ from sqlalchemy.engine import Connection, RowMapping
 
 from clipsearch.errors import IndexDamagedError
 from clipsearch.store import pooling, schema, statements
-from clipsearch.store.changing import Stop, never
+from clipsearch.store.changing import never
 from clipsearch.store.filtered import Filtering
 from clipsearch.store.moves import Moves
 from clipsearch.store.pooling import PoolingFacts
@@ -25,7 +25,7 @@ from clipsearch.store.quantiser import NAME, QuantiserFacts, parse_facts
 from clipsearch.store.roots import Rooted
 from clipsearch.store.statements import LOST, NewMedia, NewSegment, RowRange, SegmentEntry
 from clipsearch.store.tags import Tagging, forget_tags
-from clipsearch.types import SOURCE_OF, SOURCES, FoundFile, Source, StoredMedia, UnitKind
+from clipsearch.types import SOURCE_OF, SOURCES, FoundFile, Source, Stop, StoredMedia, UnitKind
 
 Runs = Sequence[tuple[int, int]]  # (first row, count)
 SETTLED_NS = 2_500_000_000  # some file systems keep times in steps of two seconds

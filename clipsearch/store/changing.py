@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from functools import wraps
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, Protocol, TypeVar
 
+from clipsearch.types import Stop
+
 if TYPE_CHECKING:
     from clipsearch.store.catalog import Catalog
-
-Stop = Callable[[], bool]  # whether to give up
 
 
 class HasCatalog(Protocol):

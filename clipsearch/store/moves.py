@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from sqlalchemy.engine import Connection
 
 from clipsearch.store import schema
-from clipsearch.store.changing import Stop, never, until
-from clipsearch.types import UNIT_KINDS
+from clipsearch.store.changing import never, until
+from clipsearch.types import UNIT_KINDS, Stop
 
 Rows = NDArray[np.int64]
 

@@ -16,7 +16,6 @@ from clipsearch.errors import IndexDamagedError, UsageError
 from clipsearch.store.arrays import PageBudget
 from clipsearch.store.catalog import Catalog
 from clipsearch.store.changing import (
-    Stop,
     StoppedError,
     alone,
     never,
@@ -56,6 +55,7 @@ from clipsearch.types import (
     EncodedMedia,
     FoundFile,
     Source,
+    Stop,
 )
 
 DAMAGED = "damaged"  # what a repair gave up, for people to look into
